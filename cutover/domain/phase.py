@@ -15,24 +15,24 @@ class Phase(StrEnum):
     A4 = "A4"  # drop: plugin only; legacy archived and dropped
 
     @property
-    def index(self) -> int:
+    def order(self) -> int:
         """0 for A0 … 4 for A4."""
         return int(self.value[1])
 
     @property
-    def title(self) -> str:
+    def meaning(self) -> str:
         """The phase's name as operators say it."""
-        return ("stand-up", "shadow", "backfill", "cutover", "drop")[self.index]
+        return ("stand-up", "shadow", "backfill", "cutover", "drop")[self.order]
 
     @property
     def plugin_is_authority(self) -> bool:
         """Whether reads are answered from the plugin and writes go to it alone."""
-        return self.index >= 3
+        return self.order >= 3
 
     @property
     def needs_plugin(self) -> bool:
         """Whether an unhealthy plugin refuses traffic (everywhere but A0)."""
-        return self.index >= 1
+        return self.order >= 1
 
     @property
     def dual_writes(self) -> bool:
@@ -57,8 +57,8 @@ def step(current: Phase, target: Phase) -> str | None:
         return f"the tenant is already in {current}"
     if current is Phase.A4:
         return "A4 is the point of no return; an archive can be restored, the phase cannot go back"
-    if abs(target.index - current.index) != 1:
-        return f"steps go one at a time: from {current} the next is A{current.index + 1}" + (
-            f" or back to A{current.index - 1}" if current.index else ""
+    if abs(target.order - current.order) != 1:
+        return f"steps go one at a time: from {current} the next is A{current.order + 1}" + (
+            f" or back to A{current.order - 1}" if current.order else ""
         )
     return None

@@ -1,0 +1,163 @@
+"""Facts the engine tells about itself. Metrics and logs listen; the engine knows neither (quality §1.12).
+
+No event carries content or a secret. A label that becomes a metric label is bounded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from cutover.domain.drift import DriftLedger
+from cutover.domain.phase import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; `tenant` is the configured label."""
+
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """A face answered. `outcome`: ok, client_error, refused, error."""
+
+    face: str
+    operation: str
+    outcome: str
+    seconds: float
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused(Event):
+    """Admission said no; nothing was written. `reason` as in `errors.Refused`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCalled(Event):
+    """One call of a store: `store` legacy|plugin|journal; `outcome` ok|rejected|failed|ambiguous."""
+
+    store: str
+    operation: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreWritten(Event):
+    """`count` writes reached (or failed to reach) a store: `outcome` ok|rejected|failed|ambiguous."""
+
+    store: str
+    outcome: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettled(Event):
+    """A delivery ended: `outcome` delivered|superseded|retry|ambiguous|quarantined; `path` request|reconciler."""
+
+    path: str
+    outcome: str
+    memory_id: UUID
+    rev: int
+
+
+@dataclass(frozen=True, slots=True)
+class BypassWrites(Event):
+    """Writers other than the daemon changed `agent_memories`."""
+
+    writer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkCounts(Event):
+    """The backlog right now: marks by origin, and the age of the oldest in seconds (0 when none)."""
+
+    by_origin: dict[str, int]
+    oldest_seconds: float
+    quarantined: int
+    journal_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class PluginProbed(Event):
+    """One probe of `/v1/health`."""
+
+    up: bool
+    seconds: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChanged(Event):
+    """The breaker went from one state to another."""
+
+    from_state: str
+    to_state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRestarted(Event):
+    """The child process of `CUTOVER_PLUGIN_COMMAND` was started again."""
+
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged(Event):
+    """This daemon learnt of a phase (at start, too: then `from_phase` is None)."""
+
+    from_phase: Phase | None
+    to_phase: Phase
+    epoch: int
+    entered_at_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowReadCompared(Event):
+    """A sampled read was repeated on the plugin: `outcome` match|mismatch|error|dropped."""
+
+    outcome: str
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFinished(Event):
+    """A sweep ended: `outcome` clean|drift|partial|failed. `ledger` is None unless a count was had."""
+
+    kind: str
+    outcome: str
+    seconds: float
+    coverage: float
+    ledger: DriftLedger | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillAdvanced(Event):
+    """A chunk of backfill was marked. `remaining` rows are an exact count at start less what was scanned."""
+
+    marked: int
+    already: int
+    quarantined: int
+    remaining: int
+    rate: float
+    eta_seconds: float
+    throttled: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed(Event):
+    """A background task met an error it can go on from; what ends a task ends the daemon."""
+
+    task: str
+    error: str
+    what: str
+
+
+Observer = Callable[[Event], None]

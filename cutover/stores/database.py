@@ -1,0 +1,145 @@
+"""One tenant's PostgreSQL: a pool of connections, and the edge where driver errors become ours.
+
+No asyncpg exception passes this module: `translate` is complete over the driver's tree (tested), so callers handle
+four cases only: unavailable (outcome unknown), fault (definite), stale epoch, lock time-out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from cutover.domain.errors import CutoverError, DatabaseFault, DatabaseUnavailable, LockTimeout, StaleEpoch
+
+SQLSTATE_STALE_EPOCH = "CU001"
+"""Raised by the functions of schema `cutover` when the caller's epoch is not the current one."""
+
+_LOCK_STATES = frozenset({"55P03", "40P01", "40001"})
+# 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover).
+_UNAVAILABLE_CLASSES = ("08", "53")
+_UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "25006", "57014"})
+
+Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
+
+def translate(error: Exception) -> CutoverError:
+    """Our error for anything the driver (or the socket under it) raises."""
+    if isinstance(error, CutoverError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state == SQLSTATE_STALE_EPOCH:
+            return StaleEpoch("the tenant's phase changed while this request was on its way")
+        if state in _LOCK_STATES:
+            return LockTimeout(f"the database could not give a lock in time ({state})", next_step="try again")
+        if state in _UNAVAILABLE_STATES or state.startswith(_UNAVAILABLE_CLASSES):
+            return DatabaseUnavailable(
+                f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"
+            )
+        return DatabaseFault(f"PostgreSQL refused a statement ({state})", sqlstate=state)
+    if isinstance(error, asyncpg.InterfaceError) and "input" in str(error):
+        return DatabaseFault("a value could not be sent to PostgreSQL", sqlstate="22000")
+    return DatabaseUnavailable(
+        f"PostgreSQL could not be reached or went away ({type(error).__name__})",
+        next_step="check DATABASE_URL and the server, then `cutover doctor`",
+    )
+
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+class Database:
+    """A pool on one database. Every method takes its own time-out in seconds and raises only our errors."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str) -> None:
+        self._pool = pool
+        self.application_name = application_name
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        application_name: str = "cutover",
+        min_size: int = 1,
+        max_size: int = 10,
+        timeout: float = 10.0,
+        settings: dict[str, str] | None = None,
+    ) -> Self:
+        """Open a pool; raises `DatabaseUnavailable` when the server cannot be reached within `timeout` seconds."""
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=min_size,
+                max_size=max_size,
+                timeout=timeout,
+                command_timeout=60.0,
+                max_inactive_connection_lifetime=300.0,
+                server_settings={"application_name": application_name, "timezone": "UTC", **(settings or {})},
+            )
+        except (*DRIVER_ERRORS, ValueError) as error:
+            raise translate(error) from None
+        assert pool is not None  # noqa: S101 - create_pool is typed as optional for the un-awaited form only
+        return cls(pool, application_name)
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close in good order, and after `timeout` seconds by force."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._pool.close()
+        except (*DRIVER_ERRORS,):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self, *, timeout: float = 5.0) -> AsyncIterator[Connection]:
+        """A connection of the pool for several statements; errors inside are translated as well."""
+        try:
+            async with self._pool.acquire(timeout=timeout) as connection:
+                yield connection
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    @asynccontextmanager
+    async def transaction(self, *, timeout: float = 5.0, isolation: str | None = None) -> AsyncIterator[Connection]:
+        """A transaction on one connection; rolled back when the body raises."""
+        async with self.connection(timeout=timeout) as connection:
+            async with connection.transaction(isolation=isolation):  # type: ignore[arg-type]
+                yield connection
+
+    async def fetch(self, sql: str, *args: object, timeout: float = 10.0) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        try:
+            return await self._pool.fetch(sql, *args, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    async def fetchrow(self, sql: str, *args: object, timeout: float = 10.0) -> asyncpg.Record | None:
+        """The first row of one statement, or None."""
+        try:
+            return await self._pool.fetchrow(sql, *args, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    async def fetchval(self, sql: str, *args: object, timeout: float = 10.0) -> Any:
+        """The first column of the first row, or None."""
+        try:
+            return await self._pool.fetchval(sql, *args, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    async def execute(self, sql: str, *args: object, timeout: float = 10.0) -> str:
+        """Run one statement (or several without arguments); gives back the last command tag."""
+        try:
+            return await self._pool.execute(sql, *args, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[object]], timeout: float = 30.0) -> None:
+        """One statement for many rows, in one transaction."""
+        try:
+            await self._pool.executemany(sql, rows, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
