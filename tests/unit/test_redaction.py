@@ -114,7 +114,8 @@ def test_a_marker_is_never_redacted_again(label: str) -> None:
 
 FRAGMENTS = st.sampled_from(
     [
-        "A_API_KEY", "b_token", "C_Secret", "=", "==", " ", "\n", "\t", '"', "'", "`", ")", "]", "[", "}", ",", ".", ";", " ";",",
+        "A_API_KEY", "b_token", "C_Secret", "=", "==", " ", "\n", "\t", '"', "'", "`", ")", "]", "[", "}", ",", ".",
+        ";", "&",
         "Bearer", "bearer", "Bearer ", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "-----BEGIN ",
         "-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----", "PRIVATE KEY", "-----", "-",
         "postgres", "postgres://", "redis://", "mongodb+srv://", "amqps", "://", ":", "@", "/", "+", "u:p@", "_",
