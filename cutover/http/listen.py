@@ -1,0 +1,119 @@
+"""Where a face listens: `host:port`, `unix:/path`, or `off`; several addresses are separated by commas."""
+
+import asyncio
+import errno
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover.domain.errors import BadSetting
+
+BACKLOG = 1024
+_EXAMPLE = "127.0.0.1:9200, unix:/run/cutover/plugin.sock, or off"
+MAX_UNIX_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host name or address, and a port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A socket in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_listen(text: str) -> tuple[Address, ...]:
+    """The addresses that `text` names; empty for `off`. Raises ValueError saying what is wrong, with an example."""
+    if text.strip() == "off":
+        return ()
+    return tuple(_parse_one(part.strip()) for part in text.split(","))
+
+
+def _parse_one(text: str) -> Address:
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"{text!r} needs an absolute path; for example {_EXAMPLE}")
+        if len(path.encode()) > MAX_UNIX_PATH:
+            raise ValueError(f"{text!r} is longer than the {MAX_UNIX_PATH} bytes that a socket's path may have")
+        return UnixAddress(path)
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, as in [::1]:9200")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address; for example {_EXAMPLE}")
+    return TcpAddress(host, int(port))
+
+
+async def bind(address: Address, factory: Callable[[], asyncio.Protocol], variable: str) -> asyncio.Server:
+    """Listen on `address`. Raises `BadSetting`, naming `variable`, when that cannot be."""
+    loop = asyncio.get_running_loop()
+    try:
+        if isinstance(address, TcpAddress):
+            server = await loop.create_server(factory, address.host, address.port, backlog=BACKLOG)
+        else:
+            _clear_stale(address)
+            server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
+            _let_group_in(address)
+    except OSError as error:
+        why = "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or type(error).__name__)
+        raise BadSetting(
+            f"{variable}={address}: cannot listen there: {why}",
+            next_step=f"stop what listens there, or choose another address; for example {_EXAMPLE}",
+        ) from None
+    return server
+
+
+def _let_group_in(address: UnixAddress) -> None:
+    """Whoever may open the socket may use the face: the owner and the group, nobody else."""
+    Path(address.path).chmod(0o660)
+
+
+def remove_socket(address: UnixAddress) -> None:
+    """Take the socket's name out of the file system."""
+    Path(address.path).unlink(missing_ok=True)
+
+
+def _clear_stale(address: UnixAddress) -> None:
+    """Remove a socket that a dead process left behind; one that answers belongs to somebody alive."""
+    path = Path(address.path)
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise FileExistsError(errno.EEXIST, "something that is not a socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address.path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+        else:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+
+def bound_address(server: asyncio.Server, asked: Address) -> Address:
+    """The address as it really is: with the port that the system chose."""
+    if isinstance(asked, UnixAddress):
+        return asked
+    host, port = server.sockets[0].getsockname()[:2]
+    return TcpAddress(str(host), int(port))
