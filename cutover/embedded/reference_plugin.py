@@ -4,8 +4,8 @@ It is its own process, shares nothing with the daemon but the contract, and is w
 with in the contract suite and in the benchmarks. So it takes the short way wherever the contract leaves one: a
 low-level server that routes by hand, one statement per commit, statements prepared once per connection.
 
-Choices where the contract is silent: `memories` is null when nothing is found; a null field counts as absent;
-`limit` 0 means the default; what is false or absent is left out of answers.
+Choices where the contract is silent: `memories` is null when nothing is found; a null field counts as absent, but
+clears in a PATCH; `limit` 0 means the default; what is false or absent is left out of answers.
 """
 
 import argparse
@@ -325,11 +325,11 @@ class ReferencePlugin:
     async def _patch_namespace(self, request: web.BaseRequest, raw_name: str) -> web.Response:
         name = _name(unquote(raw_name))
         body = _body(await request.read())
-        expires_at, metadata = _time(body, "expires_at"), _metadata(body)
-        if expires_at is None and metadata is None:
+        gives_expiry, gives_metadata = "expires_at" in body, "metadata" in body
+        if not (gives_expiry or gives_metadata):
             raise _bad("give at least one of expires_at and metadata")
         row = await self._fetchrow(
-            "patch_namespace", name, expires_at is not None, expires_at, metadata is not None, metadata
+            "patch_namespace", name, gives_expiry, _time(body, "expires_at"), gives_metadata, _metadata(body)
         )
         if row is None:
             raise _not_found("no such namespace")
