@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cutover.domain.errors import BadSetting
+from cutover.http.listen import parse_listen
 from cutover.tenant_settings import (
     DATABASE_URL_EXAMPLE,
     PLUGIN_URL_EXAMPLE,
@@ -69,17 +70,12 @@ def _bytes(value: object) -> object:
 
 
 def _listener(value: object) -> object:
-    """`host:port`, `[v6]:port`, `unix:/path` or `off`; port 0 lets the system choose."""
+    """`host:port`, `[v6]:port`, `unix:/path`, several with commas, or `off`; port 0 lets the system choose."""
     text = str(value).strip()
-    if text == "off":
-        return text
-    if text.startswith("unix:"):
-        if not text.removeprefix("unix:").startswith("/"):
-            raise ValueError("needs an absolute path after unix:")
-        return text
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("is not host:port, unix:/path or off")
+    try:
+        parse_listen(text)
+    except ValueError:
+        raise ValueError("is not host:port, [v6]:port, unix:/path (absolute, 107 bytes at most) or off") from None
     return text
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from cutover.domain.errors import BadSetting
+from cutover.http.listen import UnixAddress, parse_listen
 
 DATABASE_URL_EXAMPLE = "postgres://cutover@127.0.0.1:5432/tenant"
 PLUGIN_URL_EXAMPLE = "http://127.0.0.1:9100"
@@ -126,11 +127,12 @@ def masked_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{name}{':***' if colon else ''}{at}{place}", query=query))
 
 
-def is_loopback(listener: str) -> bool:
-    """Whether only this machine reaches a listener: `unix:`, `off`, or a loopback address."""
-    if listener == "off" or listener.startswith("unix:"):
-        return True
-    host = listener.rpartition(":")[0].strip("[]")
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine reaches every address of a listener: sockets, loopback addresses, `off`."""
+    return all(isinstance(address, UnixAddress) or _is_loopback_host(address.host) for address in parse_listen(listen))
+
+
+def _is_loopback_host(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -70,7 +70,7 @@ WRONG = [
     ("CUTOVER_TENANT", "Acme Inc", "is not a name"),
     ("CUTOVER_PLUGIN_LISTEN", "9200", "is not host:port"),
     ("CUTOVER_OPS_LISTEN", "127.0.0.1:70000", "is not host:port"),
-    ("CUTOVER_MEMORIES_LISTEN", "unix:sock", "needs an absolute path"),
+    ("CUTOVER_MEMORIES_LISTEN", "unix:sock", "is not host:port"),
     ("CUTOVER_MEMORIES_AUTH", "none", "is not one of"),
     ("CUTOVER_UPSTREAM_URL", "ftp://h", "is not an http"),
     ("CUTOVER_ADMIN_TOKEN", "hunter2", "is shorter than 16"),
@@ -192,6 +192,8 @@ def test_private_places(url: str, private: bool) -> None:
 def test_loopback_is_not_what_merely_looks_like_it() -> None:
     assert not is_loopback("localhost.example.com:1")
     assert not is_loopback("[::]:9201")
+    assert is_loopback("127.0.0.1:1,unix:/run/m.sock")
+    assert not is_loopback("127.0.0.1:1, 10.0.0.1:1")
 
 
 def test_redacted_shows_no_secret_and_the_hash_follows_the_settings(tmp_path: Path) -> None:
