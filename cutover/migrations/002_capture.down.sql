@@ -1,0 +1,9 @@
+do $$ begin
+    if to_regclass('public.agent_memories') is not null and to_regproc('cutover.remove_capture') is not null then
+        perform cutover.remove_capture();
+    end if;
+end $$;
+drop function if exists cutover.capture_state(), cutover.install_capture(), cutover.remove_capture(),
+    cutover.capture_workspace_delete(), cutover.capture_reparent(), cutover.capture_truncate(), cutover.capture_row(),
+    cutover.journal_bypass(text, jsonb, text), cutover.bury(uuid, text[]), cutover.granted_lease(bigint), cutover.touch_mark(uuid, text[], text, text),
+    cutover.current_writer(), cutover.namespace_of(uuid, text), cutover.root_of(uuid);

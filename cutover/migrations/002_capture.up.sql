@@ -1,0 +1,319 @@
+-- Capture: every writer of agent_memories leaves a mark in its own transaction (architecture §3; domain §4.6).
+-- The functions are security definer because foreign writers need no rights in this schema, and their search_path
+-- is pinned because of that. The triggers themselves come and go with the phase (install_capture, remove_capture).
+
+-- The last workspace reached by following parents: no parent, an unknown parent, a workspace seen before, or 50 hops.
+create function cutover.root_of(p_workspace uuid) returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_at     uuid := p_workspace;
+    v_parent uuid;
+    v_seen   uuid[] := array[p_workspace];
+begin
+    for hop in 1..50 loop
+        select w.parent_id into v_parent from public.workspaces w where w.id = v_at;
+        if v_parent is null or v_parent = any (v_seen) then
+            return v_at;
+        end if;
+        if not exists (select from public.workspaces w where w.id = v_parent) then
+            return v_at;
+        end if;
+        v_at := v_parent;
+        v_seen := v_seen || v_at;
+    end loop;
+    return v_at;
+end $$;
+
+-- Where a row of this workspace and scope belongs (domain §3), or null when the tree does not know the workspace.
+create function cutover.namespace_of(p_workspace uuid, p_scope text) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_parent uuid;
+begin
+    if p_workspace is null then
+        return null;
+    end if;
+    select w.parent_id into v_parent from public.workspaces w where w.id = p_workspace;
+    if not found then
+        return null;
+    end if;
+    return case p_scope
+        when 'LOCAL' then 'workspace:' || p_workspace
+        when 'TEAM' then 'team:' || coalesce(v_parent, p_workspace)
+        when 'GLOBAL' then 'org:' || cutover.root_of(p_workspace)
+    end;
+end $$;
+
+-- Who writes, as far as PostgreSQL can tell. session_user is the real role even inside security definer.
+create function cutover.current_writer() returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select left(coalesce(nullif(current_setting('application_name', true), ''), 'unnamed'), 64) || '/' || session_user
+$$;
+
+-- Put or renew a mark. With a lease asked for (setting cutover.owner, by the daemon's own functions only) it is
+-- granted unless another request is, or may still be, under way; cutover.settled names a lease whose outcome the
+-- daemon knows to be definite although the database has not been told yet.
+create function cutover.touch_mark(p_id uuid, p_held text[], p_origin text, p_writer text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_owner   uuid := nullif(current_setting('cutover.owner', true), '')::uuid;
+    v_settled bigint := nullif(current_setting('cutover.settled', true), '')::bigint;
+    v_due     timestamptz := now();
+    v_lease   bigint;
+    v_got     bigint;
+begin
+    if v_owner is not null then
+        v_due := now() + make_interval(secs => current_setting('cutover.quiet')::float8);
+        v_lease := nextval('cutover.lease_seq');
+    end if;
+    insert into cutover.mark as m
+        (memory_id, rev, held_in, due_at, lease_id, lease_owner, sent_at, ambiguous, origin, writer)
+    values
+        (p_id, nextval('cutover.rev_seq'), p_held, v_due, v_lease, v_owner,
+         case when v_lease is not null then now() end, v_lease is not null, p_origin, p_writer)
+    on conflict (memory_id) do update set
+        rev = excluded.rev,
+        held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
+        -- A live change outranks the copy; a bypass is remembered until it is delivered.
+        origin = case when m.origin = 'bypass' or excluded.origin = 'backfill' then m.origin else excluded.origin end,
+        writer = case when m.origin = 'bypass' and excluded.origin <> 'bypass' then m.writer else excluded.writer end,
+        attempts = 0,
+        lease_id = case when v_lease is null then m.lease_id
+                        when not m.ambiguous or m.due_at <= clock_timestamp() or m.lease_id = v_settled then v_lease
+                        else m.lease_id end,
+        lease_owner = case when v_lease is null then m.lease_owner
+                           when not m.ambiguous or m.due_at <= clock_timestamp() or m.lease_id = v_settled then v_owner
+                           else m.lease_owner end,
+        sent_at = case when v_lease is null then m.sent_at
+                       when not m.ambiguous or m.due_at <= clock_timestamp() or m.lease_id = v_settled then now()
+                       else m.sent_at end,
+        ambiguous = m.ambiguous or v_lease is not null,
+        due_at = case when not m.ambiguous then excluded.due_at
+                      when v_lease is not null and (m.due_at <= clock_timestamp() or m.lease_id = v_settled)
+                      then excluded.due_at
+                      else m.due_at end
+    returning lease_id into v_got;
+    if v_got = v_lease then
+        perform set_config('cutover.granted', v_lease::text, true);
+    end if;
+end $$;
+
+-- The lease this transaction was granted on a memory, or null: somebody else's request is, or may be, under way.
+create function cutover.granted_lease(p_lease bigint) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select case when p_lease = nullif(current_setting('cutover.granted', true), '')::bigint then p_lease end
+$$;
+
+create function cutover.capture_row() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_origin text := nullif(current_setting('cutover.origin', true), '');
+    v_writer text := 'cutover';
+    v_held   text[] := '{}';
+begin
+    if v_origin is null then
+        v_origin := 'bypass';
+        v_writer := cutover.current_writer();
+        insert into cutover.bypass_write (writer, operation) values (v_writer, tg_op);
+        -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal.
+        if (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
+            perform cutover.journal_bypass(tg_op, to_jsonb(case when tg_op = 'DELETE' then old else new end), v_writer);
+        end if;
+    end if;
+    if tg_op = 'DELETE' then
+        v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
+        perform cutover.bury(old.id, v_held);
+        perform cutover.touch_mark(old.id, v_held, v_origin, v_writer);
+        return null;
+    end if;
+    if tg_op = 'INSERT' then
+        delete from cutover.tombstone t where t.memory_id = new.id;
+    else
+        if (old.workspace_id, old.scope) is distinct from (new.workspace_id, new.scope) then
+            v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
+        end if;
+        if old.id <> new.id then
+            v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
+            perform cutover.bury(old.id, v_held);
+            perform cutover.touch_mark(old.id, v_held, v_origin, v_writer);
+            delete from cutover.tombstone t where t.memory_id = new.id;
+        end if;
+    end if;
+    perform cutover.touch_mark(new.id, v_held, v_origin, v_writer);
+    return null;
+end $$;
+
+create function cutover.bury(p_id uuid, p_held text[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into cutover.tombstone (memory_id, rev, held_in) values (p_id, nextval('cutover.rev_seq'), p_held)
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at;
+    delete from cutover.extra e where e.memory_id = p_id;
+end $$;
+
+-- A foreign write to legacy in A3 and A4, journaled so that it converges like any other.
+create function cutover.journal_bypass(p_op text, p_row jsonb, p_writer text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_namespace text := cutover.namespace_of((p_row ->> 'workspace_id')::uuid, p_row ->> 'scope');
+begin
+    if v_namespace is null and p_op <> 'DELETE' then
+        return;  -- cannot be placed: the mark leads to the quarantine
+    end if;
+    insert into cutover.journal
+        (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, content, kind, source,
+         embedding, created_at, updated_at, writer)
+    select (p_row ->> 'id')::uuid, nextval('cutover.rev_seq'), s.epoch,
+           case when p_op = 'DELETE' then 'forget' else 'upsert' end, 'intent', false,
+           coalesce(v_namespace, ''), (p_row ->> 'workspace_id')::uuid, p_row ->> 'scope', p_row ->> 'namespace',
+           case when p_op <> 'DELETE' then p_row ->> 'content' end, 'fact', 'agent',
+           translate(p_row ->> 'embedding', '[]', '{}')::real[],
+           (p_row ->> 'created_at')::timestamptz, (p_row ->> 'updated_at')::timestamptz, p_writer
+    from cutover.phase_state s;
+end $$;
+
+create function cutover.capture_truncate() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_writer text := cutover.current_writer();
+    v_phase  text := (select s.phase from cutover.phase_state s);
+begin
+    insert into cutover.bypass_write (writer, operation) values (v_writer, 'TRUNCATE');
+    if v_phase in ('A3', 'A4') then
+        insert into cutover.journal
+            (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, writer)
+        select a.id, nextval('cutover.rev_seq'), s.epoch, 'forget', 'intent', false,
+               coalesce(cutover.namespace_of(a.workspace_id, a.scope), ''), a.workspace_id, a.scope, a.namespace, v_writer
+        from public.agent_memories a, cutover.phase_state s;
+    end if;
+    insert into cutover.tombstone (memory_id, rev, held_in)
+    select a.id, nextval('cutover.rev_seq'), array_remove(array[cutover.namespace_of(a.workspace_id, a.scope)], null)
+    from public.agent_memories a
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at;
+    delete from cutover.extra e using public.agent_memories a where e.memory_id = a.id;
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    select a.id, nextval('cutover.rev_seq'),
+           array_remove(array[cutover.namespace_of(a.workspace_id, a.scope)], null), 'truncate', v_writer
+    from public.agent_memories a order by a.id
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = m.held_in || excluded.held_in, origin = excluded.origin, writer = excluded.writer,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    return null;
+end $$;
+
+-- A workspace got another parent: its TEAM rows belong to another team, its subtree's GLOBAL rows perhaps to another
+-- root (domain §4.10). A statement trigger, because the old root of a row can only be found in the tree as it was.
+create function cutover.capture_reparent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if not exists (select from before_update o join after_update n using (id) where o.parent_id is distinct from n.parent_id) then
+        return null;
+    end if;
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    with recursive moved as (
+        select o.id, o.parent_id as old_parent from before_update o join after_update n using (id)
+        where o.parent_id is distinct from n.parent_id
+    ), subtree (id, hops) as (
+        select id, 0 from moved
+        union
+        select w.id, s.hops + 1 from public.workspaces w join subtree s on w.parent_id = s.id where s.hops < 50
+    ), inhabitants as (
+        select distinct id from subtree
+    ), chain (start, at, parent, hops, seen) as (
+        -- The tree as it was: the parent from before where it changed in this statement.
+        select i.id, i.id, case when m.id is not null then m.old_parent else w.parent_id end, 0, array[i.id]
+        from inhabitants i join public.workspaces w on w.id = i.id left join moved m on m.id = i.id
+        union all
+        select c.start, w.id, case when m.id is not null then m.old_parent else w.parent_id end, c.hops + 1, c.seen || w.id
+        from chain c join public.workspaces w on w.id = c.parent left join moved m on m.id = w.id
+        where c.hops < 50 and not w.id = any (c.seen)
+    ), old_root as (
+        select distinct on (start) start as id, at as root from chain order by start, hops desc
+    ), held as (
+        select a.id, a.workspace_id, a.scope from public.agent_memories a join inhabitants i on i.id = a.workspace_id
+        union all  -- in A3 the newest memories are in the journal only
+        select j.memory_id, j.workspace_id, j.scope from cutover.journal j join inhabitants i on i.id = j.workspace_id
+        where not j.native and j.op = 'upsert' and j.state in ('intent', 'applied')
+    )
+    select distinct on (a.id) a.id, nextval('cutover.rev_seq'),
+           array[case when a.scope = 'TEAM' then 'team:' || coalesce(v.old_parent, a.workspace_id) else 'org:' || r.root end],
+           'reparent', 'workspaces'
+    from held a
+    join old_root r on r.id = a.workspace_id
+    left join moved v on v.id = a.workspace_id
+    where (a.scope = 'TEAM' and v.id is not null) or a.scope = 'GLOBAL'
+    order by a.id
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = m.held_in || excluded.held_in,
+        origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    return null;
+end $$;
+
+-- A workspace is about to be deleted: once it is gone the tree cannot say where its memories are held, nor where
+-- those of the workspaces below it were.
+create function cutover.capture_workspace_delete() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    with recursive subtree (id, hops) as (
+        select old.id, 0
+        union
+        select w.id, s.hops + 1 from public.workspaces w join subtree s on w.parent_id = s.id where s.hops < 50
+    ), inhabitants as (
+        select distinct id from subtree
+    )
+    select a.id, nextval('cutover.rev_seq'),
+           array_remove(array[cutover.namespace_of(a.workspace_id, a.scope)], null), 'purge', cutover.current_writer()
+    from public.agent_memories a join inhabitants i on i.id = a.workspace_id
+    where a.workspace_id = old.id or a.scope <> 'LOCAL'
+    order by a.id
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = m.held_in || excluded.held_in,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    return old;
+end $$;
+
+-- Needs short exclusive locks on two tables: the caller sets lock_timeout and retries.
+create function cutover.install_capture() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform cutover.remove_capture();
+    create trigger cutover_capture_row after insert or update or delete on public.agent_memories
+        for each row execute function cutover.capture_row();
+    create trigger cutover_capture_truncate before truncate on public.agent_memories
+        for each statement execute function cutover.capture_truncate();
+    create trigger cutover_capture_reparent after update on public.workspaces
+        referencing old table as before_update new table as after_update
+        for each statement execute function cutover.capture_reparent();
+    create trigger cutover_capture_workspace_delete before delete on public.workspaces
+        for each row execute function cutover.capture_workspace_delete();
+    alter table public.agent_memories enable always trigger cutover_capture_row;
+    alter table public.agent_memories enable always trigger cutover_capture_truncate;
+    alter table public.workspaces enable always trigger cutover_capture_reparent;
+    alter table public.workspaces enable always trigger cutover_capture_workspace_delete;
+end $$;
+
+create function cutover.remove_capture() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    drop trigger if exists cutover_capture_row on public.agent_memories;
+    drop trigger if exists cutover_capture_truncate on public.agent_memories;
+    drop trigger if exists cutover_capture_reparent on public.workspaces;
+    drop trigger if exists cutover_capture_workspace_delete on public.workspaces;
+end $$;
+
+-- Which of the four are there, enabled always, and run our function.
+create function cutover.capture_state() returns table (name text, intact boolean)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select w.name, coalesce((
+        select t.tgenabled = 'A' and n.nspname = 'cutover'
+        from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace
+        where t.tgname = w.name and t.tgrelid = to_regclass(w.relation) and not t.tgisinternal), false)
+    from (values ('cutover_capture_row', 'public.agent_memories'),
+                 ('cutover_capture_truncate', 'public.agent_memories'),
+                 ('cutover_capture_reparent', 'public.workspaces'),
+                 ('cutover_capture_workspace_delete', 'public.workspaces')) as w (name, relation)
+$$;

@@ -1,0 +1,10 @@
+drop function if exists cutover.claim_marks(bigint, uuid, integer, float8, boolean),
+    cutover.adopt_native(bigint, uuid, float8, bigint, uuid, text, uuid, text, text, text, text, boolean, text),
+    cutover.withdraw(bigint, uuid, bigint, boolean, text),
+    cutover.begin_forget(bigint, uuid, float8, bigint, uuid, uuid, text),
+    cutover.begin_edit(bigint, uuid, float8, bigint, uuid, uuid, text, text),
+    cutover.begin_commits(bigint, uuid, float8, bigint[], uuid[], boolean[], uuid[], text[], text[], boolean[], text[],
+        text[], text[], text[], timestamptz[], boolean[], text[], text[], bytea[]),
+    cutover.namespace_closed(text),
+    cutover.write_intent(bigint, text, boolean, text[], cutover.write_result),
+    cutover.lock_memory(uuid), cutover.expected_state(uuid, text);

@@ -1,0 +1,374 @@
+-- Writes that legacy does not hold: all of A3 and A4, and natives from A1 on. Intent first, in the journal; then the
+-- plugin; then applied (architecture §3). A mark under lease accompanies every intent, so that the one-request rule,
+-- T_z and the reconciler are the same machinery on both sides of the cutover.
+
+-- The memory as it is expected to be: the journal's newest word, or legacy's. In A1 and A2 legacy is asked first.
+create function cutover.expected_state(p_id uuid, p_phase text) returns cutover.write_result
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    r cutover.write_result;
+    j cutover.journal;
+begin
+    if p_phase in ('A0', 'A1', 'A2') then
+        r := cutover.legacy_result(p_id);
+        if r.memory_id is not null then
+            return r;
+        end if;
+    end if;
+    select * into j from cutover.journal x
+    where x.memory_id = p_id and x.state in ('intent', 'applied') order by x.seq desc limit 1;
+    if found then
+        if j.op = 'forget' then
+            return null;
+        end if;
+        r := null;
+        r.status := case when j.native then 'native' else 'ok' end;
+        r.memory_id := p_id; r.seq := j.seq;
+        r.namespace := case when j.native then j.namespace
+                            else coalesce(cutover.namespace_of(j.workspace_id, j.scope), j.namespace) end;
+        r.workspace_id := j.workspace_id; r.scope := j.scope; r.label := j.label; r.content := j.content;
+        r.kind := j.kind; r.source := j.source; r.expires_at := j.expires_at; r.pin := j.pin;
+        r.propagation := j.propagation; r.embedding := translate(j.embedding::text, '{}', '[]');
+        r.created_at := j.created_at; r.updated_at := j.updated_at;
+        return r;
+    end if;
+    if p_phase not in ('A0', 'A1', 'A2') then
+        return cutover.legacy_result(p_id);
+    end if;
+    return null;
+end $$;
+
+-- One journal writer per memory at a time, across daemons. Callers with several memories come in id order.
+create function cutover.lock_memory(p_id uuid) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    select pg_advisory_xact_lock(hashtextextended(p_id::text, 4207))
+$$;
+
+-- Take the lease and write the intent; fills rev, lease_id, seq, or status busy when a request is, or may be, under way.
+create function cutover.write_intent(p_epoch bigint, p_op text, p_native boolean, p_held text[], r cutover.write_result)
+returns cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform cutover.touch_mark(r.memory_id, p_held, 'journal', 'cutover');
+    select m.rev, cutover.granted_lease(m.lease_id), m.held_in into r.rev, r.lease_id, r.held_in
+    from cutover.mark m where m.memory_id = r.memory_id;
+    if r.lease_id is null then
+        r.status := 'busy';
+        return r;
+    end if;
+    insert into cutover.journal
+        (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, content, kind, source,
+         expires_at, pin, propagation, embedding, created_at, updated_at)
+    values
+        (r.memory_id, r.rev, p_epoch, p_op, 'intent', p_native, r.namespace, r.workspace_id, r.scope,
+         coalesce(r.label, 'general'), case when p_op = 'upsert' then r.content end, r.kind, r.source, r.expires_at,
+         coalesce(r.pin, false), r.propagation, translate(r.embedding, '[]', '{}')::real[], r.created_at, r.updated_at)
+    returning seq into r.seq;
+    return r;
+end $$;
+
+create function cutover.namespace_closed(p_name text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select exists (select from cutover.namespace n where n.name = p_name and n.closed_until > clock_timestamp())
+$$;
+
+-- Creates and contract commits on the journal, a batch in one transaction. p_requested null: a v1 create, placed by
+-- p_workspaces and p_scopes; else the contract's namespace, whose v1 place (if any) is in those two. p_natives: v1 has
+-- no form for it. p_fresh: we minted the id, so nothing can be there yet.
+create function cutover.begin_commits(
+    p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint[], p_ids uuid[], p_fresh boolean[],
+    p_workspaces uuid[], p_scopes text[], p_requested text[], p_natives boolean[], p_contents text[], p_labels text[],
+    p_kinds text[], p_sources text[], p_expires timestamptz[], p_pins boolean[], p_propagations text[],
+    p_embeddings text[], p_fingerprints bytea[]
+) returns setof cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase   text := cutover.enter(p_epoch);
+    v_parent  uuid;
+    v_known   boolean;
+    v_native  boolean;
+    v_derived text;
+    v_old     cutover.write_result;
+    r         cutover.write_result;
+begin
+    if v_phase = 'A0' then
+        raise exception 'begin_commits is not for A0' using errcode = 'CU003';
+    end if;
+    for i in 1..cardinality(p_ids) loop
+        r := null; v_old := null;
+        r.ordinal := i - 1; r.status := 'ok'; r.memory_id := p_ids[i];
+        if not p_fresh[i] then
+            perform cutover.lock_memory(p_ids[i]);
+        end if;
+        if p_fingerprints[i] is not null then
+            select k.fingerprint into r.fingerprint from cutover.idempotency k where k.memory_id = p_ids[i];
+            if found then
+                r.status := 'replay'; r.workspace_id := p_workspaces[i]; r.scope := p_scopes[i]; r.label := p_labels[i];
+                r.namespace := coalesce(p_requested[i], cutover.namespace_of(p_workspaces[i], p_scopes[i]));
+                return next r;
+                continue;
+            end if;
+        end if;
+        select w.parent_id, true into v_parent, v_known from public.workspaces w where w.id = p_workspaces[i];
+        v_derived := case when v_known then case p_scopes[i]
+            when 'LOCAL' then 'workspace:' || p_workspaces[i]
+            when 'TEAM' then 'team:' || coalesce(v_parent, p_workspaces[i])
+            when 'GLOBAL' then 'org:' || cutover.root_of(p_workspaces[i]) end end;
+        r.namespace := coalesce(p_requested[i], v_derived);
+        v_native := p_natives[i] or v_derived is distinct from r.namespace;
+        if r.namespace is null then
+            r.status := 'no_workspace';
+        elsif p_requested[i] is null and p_scopes[i] = 'GLOBAL' and v_parent is not null then
+            r.status := 'not_root';
+        elsif cutover.namespace_closed(r.namespace) then
+            r.status := 'closed';
+        elsif not p_fresh[i] then
+            v_old := cutover.expected_state(p_ids[i], v_phase);
+            -- Another workspace's memory is never overwritten; among custom namespaces a move is the contract's right.
+            if v_old.memory_id is not null and v_old.namespace is distinct from r.namespace
+               and (v_old.workspace_id is distinct from p_workspaces[i]
+                    or (v_old.workspace_id is null and (v_old.namespace !~ '^custom:' or r.namespace !~ '^custom:'))) then
+                r.status := 'conflict';
+            end if;
+        end if;
+        if r.status <> 'ok' then
+            return next r;
+            continue;
+        end if;
+        r.workspace_id := p_workspaces[i]; r.scope := case when not v_native then p_scopes[i] end;
+        if v_old.memory_id is not null and not v_native and v_old.namespace = r.namespace then
+            r.workspace_id := v_old.workspace_id; r.scope := v_old.scope;
+        end if;
+        r.label := coalesce(p_labels[i], v_old.label, 'general');
+        r.content := p_contents[i]; r.kind := p_kinds[i]; r.source := p_sources[i]; r.expires_at := p_expires[i];
+        r.pin := p_pins[i]; r.propagation := p_propagations[i]::jsonb; r.embedding := p_embeddings[i];
+        r.created_at := coalesce(v_old.created_at, now()); r.updated_at := now();
+        perform cutover.write_as(p_owner, p_quiet, p_settled[i]);
+        if v_phase in ('A1', 'A2') and v_old.memory_id is not null and v_old.status = 'ok' then
+            -- Legacy held it and cannot hold its new form: it leaves legacy but is not deleted.
+            delete from public.agent_memories a where a.id = p_ids[i];
+            delete from cutover.tombstone t where t.memory_id = p_ids[i];
+        end if;
+        r := cutover.write_intent(
+            p_epoch, 'upsert', v_native,
+            case when v_old.memory_id is not null and v_old.namespace <> r.namespace then array[v_old.namespace] else '{}' end, r);
+        if r.status = 'ok' then
+            if v_native then r.status := 'native'; end if;
+            if p_fingerprints[i] is not null then
+                insert into cutover.idempotency (memory_id, fingerprint) values (p_ids[i], p_fingerprints[i]);
+            end if;
+            if p_scopes[i] = 'GLOBAL' and not v_native then
+                perform cutover.log_global(
+                    r.workspace_id, case when v_old.memory_id is null then 'memory_write_global' else 'memory_edit_global' end,
+                    p_ids[i], r.label, r.content);
+            end if;
+        end if;
+        return next r;
+    end loop;
+end $$;
+
+-- PATCH of v1 in A3 and A4.
+create function cutover.begin_edit(
+    p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_content text, p_label text
+) returns cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase   text := cutover.enter(p_epoch);
+    v_content text;
+    r         cutover.write_result;
+begin
+    perform cutover.lock_memory(p_id);
+    r := cutover.expected_state(p_id, v_phase);
+    if r.memory_id is null or r.workspace_id is distinct from p_workspace or r.scope is null then
+        r := null;
+        r.status := 'missing';
+        return r;
+    end if;
+    v_content := case when r.scope = 'GLOBAL' then replace(p_content, '[MEMORY ', '[_MEMORY ') else p_content end;
+    if coalesce(v_content, r.content) = r.content and coalesce(p_label, r.label) = r.label then
+        r.status := 'unchanged';
+        return r;
+    end if;
+    if cutover.namespace_closed(r.namespace) then
+        r.status := 'closed';
+        return r;
+    end if;
+    if v_content is not null and v_content <> r.content then
+        r.content := v_content;
+        r.embedding := null;
+        if r.scope = 'GLOBAL' then
+            perform cutover.log_global(p_workspace, 'memory_edit_global', p_id, coalesce(p_label, r.label), v_content);
+        end if;
+    end if;
+    r.label := coalesce(p_label, r.label); r.updated_at := now(); r.status := 'ok';
+    perform cutover.write_as(p_owner, p_quiet, p_settled);
+    return cutover.write_intent(p_epoch, 'upsert', false, '{}', r);
+end $$;
+
+-- DELETE of v1 (p_workspace) or forget of the contract (p_namespace) on the journal. What neither journal nor legacy
+-- knows may still be in the plugin under that namespace: the plugin decides.
+create function cutover.begin_forget(
+    p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_namespace text
+) returns cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase  text := cutover.enter(p_epoch);
+    v_native boolean;
+    r        cutover.write_result;
+begin
+    perform cutover.lock_memory(p_id);
+    r := cutover.expected_state(p_id, v_phase);
+    if p_namespace is not null and r.memory_id is null
+       and v_phase not in ('A1', 'A2') and not exists (select from cutover.tombstone t where t.memory_id = p_id) then
+        r.memory_id := p_id; r.namespace := p_namespace; r.status := 'unknown';
+    elsif r.memory_id is null
+       or (p_workspace is not null and (r.workspace_id is distinct from p_workspace or r.scope is null))
+       or (p_namespace is not null and r.namespace is distinct from p_namespace) then
+        r := null;
+        r.status := 'missing';
+        return r;
+    end if;
+    v_native := r.status in ('native', 'unknown');
+    perform cutover.write_as(p_owner, p_quiet, p_settled);
+    r := cutover.write_intent(p_epoch, 'forget', v_native, array[r.namespace], r);
+    if r.status = 'ok' then
+        perform cutover.bury(p_id, array[r.namespace]);
+    end if;
+    return r;
+end $$;
+
+-- The caller was told no (or is about to be): the intent does not count. The mark stays and brings the plugin back
+-- to the state before, at once when the failure was definite, after T_z when it was not.
+create function cutover.withdraw(p_seq bigint, p_id uuid, p_lease bigint, p_ambiguous boolean, p_note text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_op text;
+begin
+    update cutover.journal j set state = 'withdrawn', settled_at = clock_timestamp()
+    where j.seq = p_seq and j.state = 'intent' returning j.op into v_op;
+    if not found then
+        return false;
+    end if;
+    if v_op = 'forget' then
+        delete from cutover.tombstone t where t.memory_id = p_id;
+    else
+        delete from cutover.idempotency k where k.memory_id = p_id;
+    end if;
+    update cutover.mark m set
+        rev = nextval('cutover.rev_seq'),
+        held_in = m.held_in || (select j.namespace from cutover.journal j where j.seq = p_seq),
+        lease_id = case when p_ambiguous then m.lease_id end,
+        lease_owner = case when p_ambiguous then m.lease_owner end,
+        ambiguous = p_ambiguous,
+        due_at = case when p_ambiguous then m.due_at else clock_timestamp() end,
+        last_error = left(p_note, 300)
+    where m.memory_id = p_id and m.lease_id = p_lease;
+    return true;
+end $$;
+
+-- A contract fact whose id is a native's becomes a legacy row (A1, A2): the reverse of what begin_commits does.
+create function cutover.adopt_native(
+    p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_namespace text, p_workspace uuid,
+    p_scope text, p_content text, p_embedding text, p_source text, p_pin boolean, p_propagation text
+) returns cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase text := cutover.enter(p_epoch);
+    v_old   cutover.write_result;
+    r       cutover.write_result;
+begin
+    perform cutover.lock_memory(p_id);
+    v_old := cutover.expected_state(p_id, v_phase);
+    if v_old.memory_id is null or v_old.status <> 'native' then
+        r.status := 'missing';
+        return r;
+    elsif v_old.namespace <> p_namespace and v_old.workspace_id is distinct from p_workspace then
+        r.status := 'conflict';
+        return r;
+    elsif cutover.namespace_of(p_workspace, p_scope) is distinct from p_namespace then
+        r.status := 'misplaced';
+        return r;
+    end if;
+    perform cutover.write_as(p_owner, p_quiet, p_settled);
+    insert into cutover.journal (memory_id, rev, epoch, op, state, native, namespace, workspace_id, settled_at)
+    values (p_id, nextval('cutover.rev_seq'), p_epoch, 'forget', 'applied', true, v_old.namespace, v_old.workspace_id, clock_timestamp());
+    delete from cutover.native n where n.memory_id = p_id;
+    if p_source <> 'agent' or p_pin or p_propagation is not null then
+        insert into cutover.extra (memory_id, source, pin, propagation) values (p_id, p_source, p_pin, p_propagation::jsonb);
+    end if;
+    insert into public.agent_memories (id, workspace_id, content, scope, namespace, created_at)
+    values (p_id, p_workspace, p_content, p_scope, coalesce(v_old.label, 'general'), v_old.created_at);
+    if p_embedding is not null then
+        perform cutover.set_embedding(p_id, p_embedding);
+    end if;
+    return cutover.legacy_result(p_id);
+end $$;
+
+-- Claim due marks for delivery and read, after the claim and in a later snapshot, the state to deliver. A snapshot
+-- older than the claim could pair an old row with a new rev, and the clear would then hide the difference.
+create function cutover.claim_marks(p_epoch bigint, p_owner uuid, p_limit integer, p_quiet float8, p_backfill boolean)
+returns setof cutover.write_result
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase text := cutover.enter(p_epoch);
+    v_ids   uuid[];
+begin
+    if v_phase = 'A0' then
+        return;
+    end if;
+    if p_backfill then
+        select array_agg(d.memory_id) into v_ids from (
+            select m.memory_id from cutover.mark m where m.origin = 'backfill' and m.due_at <= now()
+            order by m.due_at limit p_limit for update skip locked) d;
+    else
+        select array_agg(d.memory_id) into v_ids from (
+            select m.memory_id from cutover.mark m where m.origin <> 'backfill' and m.due_at <= now()
+            order by m.due_at limit p_limit for update skip locked) d;
+    end if;
+    if v_ids is null then
+        return;
+    end if;
+    update cutover.mark m set
+        lease_id = nextval('cutover.lease_seq'), lease_owner = p_owner, sent_at = now(), ambiguous = true,
+        due_at = now() + make_interval(secs => p_quiet)
+    where m.memory_id = any (v_ids);
+    return query execute format($q$
+        select 0,
+               case when from_journal and (j.op = 'forget') then 'forget'
+                    when from_journal then 'upsert'
+                    when a.id is null then 'forget'
+                    when a.workspace_id is null then 'no_workspace'
+                    when w.id is null then 'workspace_gone'
+                    else 'upsert' end,
+               m.memory_id, m.rev, m.lease_id, j.seq,
+               case when from_journal and j.native then j.namespace
+                    when from_journal then coalesce(cutover.namespace_of(j.workspace_id, j.scope), j.namespace)
+                    when a.scope = 'LOCAL' then 'workspace:' || w.id
+                    when a.scope = 'TEAM' then 'team:' || coalesce(w.parent_id, w.id)
+                    when a.scope = 'GLOBAL' then 'org:' || cutover.root_of(w.id) end,
+               case when from_journal then j.workspace_id else a.workspace_id end,
+               case when from_journal then j.scope else a.scope end,
+               case when from_journal then j.label else a.namespace end,
+               case when from_journal then j.content else a.content end,
+               case when from_journal then j.kind else 'fact' end,
+               case when from_journal then j.source else coalesce(e.source, 'agent') end,
+               case when from_journal then j.expires_at end,
+               case when from_journal then j.pin else coalesce(e.pin, false) end,
+               case when from_journal then j.propagation else e.propagation end,
+               case when from_journal then translate(j.embedding::text, '{}', '[]')
+                    else coalesce(%s, translate(e.embedding::text, '{}', '[]')) end,
+               case when from_journal then j.created_at else a.created_at end,
+               case when from_journal then j.updated_at else a.updated_at end,
+               null::bytea, m.held_in, m.attempts, m.origin
+        from cutover.mark m
+        left join public.agent_memories a on a.id = m.memory_id
+        left join public.workspaces w on w.id = a.workspace_id
+        left join cutover.extra e on e.memory_id = m.memory_id
+        left join lateral (
+            select * from cutover.journal x
+            where x.memory_id = m.memory_id and x.state in ('intent', 'applied') order by x.seq desc limit 1) j on true
+        cross join lateral (select j.seq is not null and ($2 or a.id is null) as from_journal) f
+        where m.memory_id = any ($1) and m.lease_owner = $3
+    $q$, case when cutover.legacy_embedding_type() is null then 'null::text' else 'a.embedding::text' end)
+    using v_ids, v_phase in ('A3', 'A4'), p_owner;
+end $$;

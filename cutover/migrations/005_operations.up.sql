@@ -1,0 +1,167 @@
+-- Phase changes, backfill and the counts behind the drift ledger.
+
+-- Compare-and-set the phase, append the event, tell the replicas. The caller holds the phase lock exclusively.
+create function cutover.set_phase(p_epoch bigint, p_to text, p_actor text, p_reason text) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_from     text;
+    v_epoch    bigint;
+    v_previous bytea;
+    v_at       timestamptz := clock_timestamp();
+begin
+    select s.phase into v_from from cutover.phase_state s where s.id = 1 for update;
+    update cutover.phase_state s
+    set phase = p_to, epoch = s.epoch + 1, entered_at = v_at,
+        generation = s.generation + case when v_from = 'A0' and p_to = 'A1' then 1 else 0 end
+    where s.id = 1 and s.epoch = p_epoch returning s.epoch into v_epoch;
+    if not found then
+        raise exception 'somebody else changed the phase first' using errcode = 'CU001';
+    end if;
+    select e.hash into v_previous from cutover.phase_event e order by e.seq desc limit 1;
+    v_previous := coalesce(v_previous, '\x');
+    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at, previous_hash, hash)
+    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at, v_previous,
+            cutover.phase_event_hash(v_previous, v_epoch, v_from, p_to, p_actor, p_reason, v_at));
+    perform pg_notify('cutover_phase', v_epoch::text);
+    return v_epoch;
+end $$;
+
+-- JSON keeps the fields apart, so no two events can be written to look alike.
+create function cutover.phase_event_hash(
+    p_previous bytea, p_epoch bigint, p_from text, p_to text, p_actor text, p_reason text, p_at timestamptz
+) returns bytea
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select sha256(p_previous || convert_to(jsonb_build_array(
+        p_epoch, p_from, p_to, p_actor, p_reason, extract(epoch from p_at))::text, 'UTF8'))
+$$;
+
+-- A3 → A2: what was written since the cutover goes into legacy, exactly; the journal rows have then done their work.
+create function cutover.replay_journal() returns table (upserted bigint, deleted bigint, natives bigint)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_type text := cutover.legacy_embedding_type();
+begin
+    create temporary table replay on commit drop as
+        select distinct on (j.memory_id) j.* from cutover.journal j
+        where j.state in ('intent', 'applied') order by j.memory_id, j.seq desc;
+    select count(*) filter (where not r.native and r.op = 'upsert'),
+           count(*) filter (where not r.native and r.op = 'forget'),
+           count(*) filter (where r.native and r.op = 'upsert')
+    into upserted, deleted, natives from pg_temp.replay r;
+    perform cutover.write_as(null, 0, null);
+    -- A native has left legacy too, where legacy held an earlier form of it.
+    delete from public.agent_memories a using pg_temp.replay r
+    where a.id = r.memory_id and (r.op = 'forget' or r.native);
+    delete from cutover.tombstone t using pg_temp.replay r where t.memory_id = r.memory_id and r.op = 'upsert';
+    insert into public.agent_memories as a (id, workspace_id, content, scope, namespace, created_at, updated_at)
+    select r.memory_id, r.workspace_id, r.content, r.scope, r.label, r.created_at, r.updated_at
+    from pg_temp.replay r where not r.native and r.op = 'upsert' order by r.memory_id
+    on conflict (id) do update set
+        workspace_id = excluded.workspace_id, content = excluded.content, scope = excluded.scope,
+        namespace = excluded.namespace, created_at = excluded.created_at, updated_at = excluded.updated_at;
+    delete from cutover.extra e using pg_temp.replay r where e.memory_id = r.memory_id;
+    insert into cutover.extra (memory_id, source, pin, propagation, embedding)
+    select r.memory_id, coalesce(r.source, 'agent'), r.pin, r.propagation, case when v_type is null then r.embedding end
+    from pg_temp.replay r where not r.native and r.op = 'upsert'
+      and (r.source <> 'agent' or r.pin or r.propagation is not null or (v_type is null and r.embedding is not null));
+    if v_type is not null then
+        execute format(
+            'update public.agent_memories a set embedding = translate(r.embedding::text, ''{}'', ''[]'')::%s
+             from pg_temp.replay r where a.id = r.memory_id and not r.native and r.op = ''upsert''
+               and (r.embedding is not null or a.embedding is not null)', v_type);
+    end if;
+    update cutover.journal j set state = 'replayed' where not j.native and j.state in ('intent', 'applied');
+    drop table pg_temp.replay;
+    return next;
+end $$;
+
+-- One chunk of backfill: mark the next rows in id order, move the cursor, all in one transaction (architecture §5).
+create function cutover.backfill_chunk(p_epoch bigint, p_scope text, p_workspace uuid, p_limit integer)
+returns table (scanned integer, marked integer, done boolean)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase  text := cutover.enter(p_epoch);
+    v_cursor cutover.backfill_cursor;
+    v_ids    uuid[];
+begin
+    if v_phase <> 'A2' then
+        raise exception 'backfill runs in A2 only, the tenant is in %', v_phase using errcode = 'CU003';
+    end if;
+    select * into strict v_cursor from cutover.backfill_cursor c where c.scope = p_scope for update;
+    select array_agg(d.id) into v_ids from (
+        select a.id from public.agent_memories a
+        where (v_cursor.last_id is null or a.id > v_cursor.last_id)
+          and (p_workspace is null or a.workspace_id = p_workspace)
+        order by a.id limit p_limit) d;
+    scanned := coalesce(cardinality(v_ids), 0);
+    with fresh as (
+        insert into cutover.mark (memory_id, rev, origin, writer)
+        select d.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_ids) as d (id)
+        on conflict (memory_id) do nothing returning 1
+    ) select count(*) into marked from fresh;
+    done := scanned < p_limit;
+    update cutover.backfill_cursor c set
+        last_id = coalesce(v_ids[cardinality(v_ids)], c.last_id), done = backfill_chunk.done,
+        scanned = c.scanned + backfill_chunk.scanned, marked = c.marked + backfill_chunk.marked, updated_at = now()
+    where c.scope = p_scope;
+    return next;
+end $$;
+
+-- Open (or reopen, in a new generation) the cursor of a scope.
+create function cutover.open_backfill(p_epoch bigint, p_scope text, p_workspace uuid) returns cutover.backfill_cursor
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_phase      text := cutover.enter(p_epoch);
+    v_generation integer := (select s.generation from cutover.phase_state s);
+    v_cursor     cutover.backfill_cursor;
+begin
+    if v_phase <> 'A2' then
+        raise exception 'backfill runs in A2 only, the tenant is in %', v_phase using errcode = 'CU003';
+    end if;
+    insert into cutover.backfill_cursor as c (scope, generation, total)
+    values (p_scope, v_generation,
+            (select count(*) from public.agent_memories a where p_workspace is null or a.workspace_id = p_workspace))
+    on conflict (scope) do update set
+        generation = excluded.generation, last_id = null, done = false, scanned = 0, marked = 0,
+        total = excluded.total, started_at = now(), updated_at = now()
+    where c.generation <> excluded.generation;
+    select * into v_cursor from cutover.backfill_cursor c where c.scope = p_scope;
+    return v_cursor;
+end $$;
+
+-- On coming back to A1: what was deleted in between, and what the plugin holds that nobody expects, must be forgotten.
+create function cutover.mark_strays(p_ids uuid[], p_namespaces text[]) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_count integer;
+begin
+    with strays as (
+        select s.id, s.namespace from unnest(p_ids, p_namespaces) as s (id, namespace)
+        where not exists (select from public.agent_memories a where a.id = s.id)
+          and not exists (select from cutover.native n where n.memory_id = s.id)
+    ), marked as (
+        insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+        select s.id, nextval('cutover.rev_seq'), array[s.namespace], 'repair', 'cutover' from strays s order by s.id
+        on conflict (memory_id) do update set rev = excluded.rev, held_in = m.held_in || excluded.held_in
+        returning 1
+    ) select count(*) into v_count from marked;
+    return v_count;
+end $$;
+
+-- Fold the insert-only log of foreign writes into one row per writer; gives back what was new.
+create function cutover.fold_bypass_writes(p_limit integer) returns table (writer text, writes bigint)
+language sql set search_path = pg_catalog, pg_temp as $$
+    with taken as (
+        delete from cutover.bypass_write b
+        where b.seq in (select x.seq from cutover.bypass_write x order by x.seq limit p_limit for update skip locked)
+        returning b.writer, b.at
+    ), summed as (
+        select t.writer, count(*) as writes, min(t.at) as first_at, max(t.at) as last_at from taken t group by t.writer
+    ), kept as (
+        insert into cutover.bypass_writer as k (writer, writes, first_seen, last_seen)
+        select s.writer, s.writes, s.first_at, s.last_at from summed s order by s.writer
+        on conflict (writer) do update set
+            writes = k.writes + excluded.writes, last_seen = greatest(k.last_seen, excluded.last_seen)
+    )
+    select s.writer, s.writes from summed s
+$$;
