@@ -1,6 +1,7 @@
 """Gates are pure: every check is driven to its fail and back, and every fail says why and what to run."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -152,13 +153,14 @@ def test_phases_at_or_below_the_current_one_show_their_invariants() -> None:
 def test_serving_is_not_red_for_a_closed_gate_but_is_for_refusal_draining_and_a_dead_plugin() -> None:
     closed_gate = replace(GOOD, phase=Phase.A1, unexplained=99, marks=9, oldest_mark_seconds=999.0)
     assert worst(c.status for c in serving(closed_gate)) is Status.PASS
-    for fault in (
+    faults: tuple[dict[str, Any], ...] = (
         {"refusing": "breaker open"},
         {"draining": True},
         {"plugin_up": False},
         {"phase": None},
         {"database_reachable": False},
-    ):
+    )
+    for fault in faults:
         assert worst(c.status for c in serving(replace(GOOD, **{"phase": Phase.A1, **fault}))) is Status.FAIL
 
 
