@@ -1,0 +1,234 @@
+"""Metrics: the catalogue and the exposition agree, labels are bounded, known sets start at 0 (observability §2)."""
+
+import asyncio
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cutover.domain import events
+from cutover.domain.drift import DriftLedger
+from cutover.domain.phase import Phase
+from cutover.metrics import Metrics, MetricsObserver, watch_event_loop
+
+CATALOGUE = Path(__file__).parents[2] / "docs" / "metrics.md"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("0.0.1")
+
+
+@pytest.fixture
+def observe(metrics: Metrics) -> MetricsObserver:
+    return MetricsObserver(metrics, ["acme", "globex"], known_writers=["psql"], clock=lambda: 1000.0)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
+    rows = re.findall(r"^\| `(cutover_\w+)` \| (\w+) \| ([^|]+) \| .+ \|$", CATALOGUE.read_text(), re.MULTILINE)
+    return {
+        name: (kind, () if labels == "–" else tuple(label.strip() for label in labels.split(",")))
+        for name, kind, labels in rows
+    }
+
+
+def exposed(metrics: Metrics) -> dict[str, tuple[str, tuple[str, ...]]]:
+    found = {}
+    for family in text_string_to_metric_families(metrics.render()[1].decode()):
+        if not family.name.startswith("cutover_"):
+            continue
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        found[name] = (family.type, tuple(sorted(labels)))
+    return found
+
+
+def test_the_catalogue_and_the_exposition_agree_both_ways(metrics: Metrics, observe: MetricsObserver) -> None:
+    for event in every_event():
+        observe(event)
+    observe.loop_lag(0.01)
+    written = {name: (kind, tuple(sorted(labels))) for name, (kind, labels) in documented().items()}
+    assert exposed(metrics) == written
+
+
+def test_names_and_help_follow_the_conventions(metrics: Metrics) -> None:
+    for family in text_string_to_metric_families(metrics.render()[1].decode()):
+        assert family.documentation, family.name
+        if family.type == "histogram":
+            assert family.name.endswith(("_seconds", "_ratio"))
+
+
+def every_event() -> list[events.Event]:
+    t = "acme"
+    return [
+        events.RequestFinished(t, "memories", "create", "ok", 0.3, TRACE),
+        events.RequestRefused(t, "breaker_open"),
+        events.StoreCalled(t, "plugin", "commit", "ok", 0.01),
+        events.StoreWritten(t, "plugin", "ok", 3),
+        events.DeliverySettled(t, "request", "delivered", uuid.uuid4(), 1),
+        events.BypassWrites(t, "psql", 2),
+        events.MarkCounts(t, {"write": 2, "backfill": 5}, 40.0, 7, 9),
+        events.PluginProbed(t, up=True, seconds=0.1),
+        events.BreakerChanged(t, "closed", "open", "5 failures"),
+        events.PluginRestarted(t, 1, "exit code 1"),
+        events.PhaseChanged(t, Phase.A1, Phase.A2, 3, 77.0),
+        events.ShadowReadCompared(t, "match", 1.0),
+        events.SweepFinished(t, "count", "drift", 0.1, 1.0, DriftLedger(9, 5, 1, 1, 1, 1, {("legacy", "team"): 4})),
+        events.BackfillAdvanced(t, 500, 20, 1, 4500, 1000.0, 4.5, "latency"),
+        events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
+    ]
+
+
+def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver) -> None:
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    assert {type(event) for event in every_event()} == kinds - {events.Event}
+    for event in every_event():
+        observe(event)
+    t = {"tenant": "acme"}
+    expected = [
+        ("cutover_requests_total", {"face": "memories", "operation": "create", "outcome": "ok"}, 1),
+        ("cutover_request_duration_seconds_count", {"face": "memories", "operation": "create"}, 1),
+        ("cutover_refused_total", {"reason": "breaker_open"}, 1),
+        ("cutover_store_duration_seconds_count", {"store": "plugin", "operation": "commit"}, 1),
+        ("cutover_store_writes_total", {"store": "plugin", "outcome": "ok"}, 3),
+        ("cutover_deliveries_total", {"path": "request", "outcome": "delivered"}, 1),
+        ("cutover_bypass_writes_total", {"writer": "psql"}, 2),
+        ("cutover_marks", {"origin": "backfill"}, 5),
+        ("cutover_marks_oldest_timestamp_seconds", {}, 960),
+        ("cutover_quarantined", {}, 7),
+        ("cutover_journal_rows", {}, 9),
+        ("cutover_plugin_up", {}, 1),
+        ("cutover_plugin_probe_duration_seconds_count", {}, 1),
+        ("cutover_breaker_state", {"state": "open"}, 1),
+        ("cutover_breaker_state", {"state": "closed"}, 0),
+        ("cutover_breaker_transitions_total", {"to": "open"}, 1),
+        ("cutover_plugin_restarts_total", {}, 1),
+        ("cutover_phase", {"phase": "A2"}, 1),
+        ("cutover_phase", {"phase": "A1"}, 0),
+        ("cutover_phase_index", {}, 2),
+        ("cutover_phase_epoch", {}, 3),
+        ("cutover_phase_entered_timestamp_seconds", {}, 77),
+        ("cutover_shadow_reads_total", {"outcome": "match"}, 1),
+        ("cutover_recall_overlap_ratio", {}, 1),
+        ("cutover_sweeps_total", {"kind": "count", "outcome": "drift"}, 1),
+        ("cutover_sweep_duration_seconds_count", {"kind": "count"}, 1),
+        ("cutover_sweep_last_success_timestamp_seconds", {"kind": "count"}, 1000),
+        ("cutover_sweep_coverage_ratio", {"kind": "count"}, 1),
+        ("cutover_drift_rows", {"cause": "unexplained"}, 2),
+        ("cutover_rows", {"store": "legacy", "kind": "team"}, 4),
+        ("cutover_backfill_rows_total", {"outcome": "already"}, 20),
+        ("cutover_backfill_remaining_rows", {}, 4500),
+        ("cutover_backfill_rate_rows_per_second", {}, 1000),
+        ("cutover_backfill_eta_seconds", {}, 4.5),
+        ("cutover_backfill_throttled", {"reason": "latency"}, 1),
+        ("cutover_task_last_checkpoint_timestamp_seconds", {"task": "backfill"}, 1000),
+        ("cutover_task_failures_total", {"task": "reconciler"}, 1),
+    ]
+    for name, labels, wanted in expected:
+        assert value(metrics, name, **t, **labels) == wanted, (name, labels)
+
+
+def test_known_label_sets_start_at_zero(metrics: Metrics, observe: MetricsObserver) -> None:
+    zero = [
+        ("cutover_requests_total", {"face": "plugin", "operation": "commit", "outcome": "refused"}),
+        ("cutover_refused_total", {"reason": "plugin_unhealthy"}),
+        ("cutover_drift_rows", {"cause": "unexplained"}),
+        ("cutover_bypass_writes_total", {"writer": "other"}),
+        ("cutover_marks", {"origin": "write"}),
+        ("cutover_phase", {"phase": "A3"}),
+        ("cutover_store_writes_total", {"store": "plugin", "outcome": "ambiguous"}),
+    ]
+    for tenant in ("acme", "globex"):
+        for name, labels in zero:
+            assert value(metrics, name, tenant=tenant, **labels) == 0, (name, labels)
+        assert value(metrics, "cutover_breaker_state", tenant=tenant, state="closed") == 1
+
+
+def test_no_caller_can_grow_the_label_sets(metrics: Metrics, observe: MetricsObserver) -> None:
+    def series() -> int:
+        return sum(len(family.samples) for family in text_string_to_metric_families(metrics.render()[1].decode()))
+
+    before = series()
+    for n in range(50):
+        observe(events.RequestFinished("acme", "plugin", f"/etc/{n}", f"o{n}", 0.1, f"trace-{n}"))
+        observe(events.RequestFinished("acme", f"face{n}", "x", "ok", 0.1))
+        observe(events.RequestRefused("acme", f"because {n}"))
+        observe(events.BypassWrites("acme", f"app-{n}", 1))
+        observe(events.MarkCounts("acme", {f"origin{n}": 1}, 0.0, 0, 0))
+        observe(events.BreakerChanged("acme", "closed", f"state{n}", ""))
+    grown = series() - before
+    # Once each: an `other` outcome of one operation, and a face called `other` with its histogram.
+    assert grown < 30
+    assert value(metrics, "cutover_bypass_writes_total", tenant="acme", writer="other") == 50
+    assert value(metrics, "cutover_refused_total", tenant="acme", reason="other") == 50
+
+
+@pytest.mark.parametrize("objective", [0.5, 1.2, 1.8, 2.0])
+def test_a_bucket_ends_on_each_objective(metrics: Metrics, observe: MetricsObserver, objective: float) -> None:
+    labels = {"tenant": "acme", "face": "plugin", "operation": "commit"}
+    observe(events.RequestFinished("acme", "plugin", "commit", "ok", objective))
+    assert value(metrics, "cutover_request_duration_seconds_bucket", le=str(objective), **labels) == 1
+
+
+def test_openmetrics_is_negotiated_and_only_there_are_exemplars(metrics: Metrics, observe: MetricsObserver) -> None:
+    observe(events.RequestFinished("acme", "plugin", "commit", "ok", 0.1, TRACE))
+    observe(events.RequestFinished("acme", "plugin", "commit", "ok", 5.0, "not-a-trace-id\n" * 20))
+    plain_type, plain = metrics.render("text/plain")
+    open_type, rich = metrics.render("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+    assert plain_type.startswith("text/plain")
+    assert TRACE not in plain.decode()
+    assert open_type.startswith("application/openmetrics-text")
+    assert f'# {{trace_id="{TRACE}"}}' in rich.decode()
+    assert "not-a-trace-id" not in rich.decode()
+    assert rich.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "application/openmetrics-text; version=x", "text/plain;version=..", "\0"]
+)
+def test_any_accept_header_gets_an_answer(metrics: Metrics, observe: MetricsObserver, accept: str) -> None:
+    content_type, body = metrics.render(accept)
+    assert content_type
+    assert b"cutover_build_info" in body
+
+
+def test_drift_and_rows_forget_what_the_last_sweep_did_not_see(metrics: Metrics, observe: MetricsObserver) -> None:
+    for rows in ({("plugin", "team"): 4, ("plugin", "exotic"): 1}, {}):
+        observe(events.SweepFinished("acme", "count", "clean", 0.1, 1.0, DriftLedger(0, 0, 0, 0, 0, 0, rows)))
+    assert value(metrics, "cutover_rows", tenant="acme", store="plugin", kind="team") == 0
+    assert value(metrics, "cutover_rows", tenant="acme", store="plugin", kind="other") == 0
+
+
+def test_a_failed_sweep_is_no_success(metrics: Metrics, observe: MetricsObserver) -> None:
+    observe(events.SweepFinished("acme", "count", "failed", 0.1, 0.0, None))
+    assert value(metrics, "cutover_sweep_last_success_timestamp_seconds", tenant="acme", kind="count") == 0
+
+
+def test_two_registries_do_not_mix(metrics: Metrics, observe: MetricsObserver) -> None:
+    other = Metrics("0.0.1")
+    MetricsObserver(other, ["acme"])(events.RequestRefused("acme", "backlog"))
+    assert value(metrics, "cutover_refused_total", tenant="acme", reason="backlog") == 0
+
+
+async def test_the_loop_watcher_measures(metrics: Metrics) -> None:
+    measured = asyncio.Event()
+
+    class Told(MetricsObserver):
+        def loop_lag(self, seconds: float) -> None:
+            super().loop_lag(seconds)
+            measured.set()
+
+    task = asyncio.create_task(watch_event_loop(Told(metrics, ["acme"]), interval=0.001))
+    try:
+        async with asyncio.timeout(5):
+            await measured.wait()
+    finally:
+        task.cancel()
+    assert (value(metrics, "cutover_event_loop_lag_seconds_count") or 0) >= 1
