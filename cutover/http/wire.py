@@ -10,8 +10,11 @@ from aiohttp import web
 from multidict import CIMultiDict
 from pydantic_core import to_json
 
+from cutover.domain.errors import InvalidRequest
+
 JSON = "application/json"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -34,6 +37,13 @@ def request_id(offered: str | None) -> str:
     if offered is not None and _REQUEST_ID.fullmatch(offered):
         return offered
     return os.urandom(12).hex()
+
+
+def idempotency_key(offered: str | None) -> str | None:
+    """The header `Idempotency-Key`: 1 to 255 visible ASCII characters; anything else is a 400, never dropped."""
+    if offered is not None and _IDEMPOTENCY_KEY.fullmatch(offered) is None:
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return offered
 
 
 def traceparent(offered: str | None) -> str | None:
