@@ -24,6 +24,8 @@ from cutover.stores.sql import query
 
 MAX_LIST_LIMIT = 50
 MAX_SESSION_LIMIT = 200
+READ_SECONDS = 8.0
+"""How long a read may take where its caller sets no budget."""
 
 
 class Matching(Enum):
@@ -92,7 +94,7 @@ _SEARCH_SCORE = {
 }
 _SEARCH_ORDER = {
     Matching.NEWEST: "pin DESC, created_at DESC, id",
-    Matching.SUBSTRING: "created_at DESC, id",
+    Matching.SUBSTRING: "pin DESC, created_at DESC, id",
     Matching.FULL_TEXT: "score DESC, created_at DESC, id",
     Matching.COSINE: "score DESC, created_at DESC, id",
 }
@@ -118,7 +120,7 @@ class LegacyStore:
             self._has_embedding = bool(await self._database.fetchval(query("legacy_has_embedding")))
         return self._has_embedding
 
-    async def list(self, request: ListMemories) -> tuple[LegacyMemory, ...]:
+    async def list(self, request: ListMemories, *, timeout: float = READ_SECONDS) -> tuple[LegacyMemory, ...]:
         """v1's list and search (domain §2): visibility by scope, label filter, at most 50. Content as stored."""
         matching = Matching.of(request.query)
         sql = _complete(
@@ -126,22 +128,36 @@ class LegacyStore:
         )
         text = like_pattern(request.query) if matching is Matching.SUBSTRING else request.query
         limit = min(max(request.limit, 1), MAX_LIST_LIMIT)
-        rows = await self._database.fetch(sql, request.workspace_id, request.scope, request.label, text, limit)
+        rows = await self._database.fetch(
+            sql, request.workspace_id, request.scope, request.label, text, limit, timeout=timeout
+        )
         return tuple(_memory(row) for row in rows)
 
-    async def session_activity(self, workspace_id: UUID, text: str, limit: int) -> tuple[SessionItem, ...]:
+    async def session_activity(
+        self, workspace_id: UUID, text: str, limit: int, *, timeout: float = READ_SECONDS
+    ) -> tuple[SessionItem, ...]:
         """Activity rows whose visible fields hold `text` (any case), newest first; `limit` clamps to 1..200."""
         pattern = like_pattern(text) if text else None
         rows = await self._database.fetch(
-            query("legacy_session_activity"), workspace_id, pattern, min(max(limit, 1), MAX_SESSION_LIMIT)
+            query("legacy_session_activity"),
+            workspace_id,
+            pattern,
+            min(max(limit, 1), MAX_SESSION_LIMIT),
+            timeout=timeout,
         )
         return tuple(_activity(row) for row in rows)
 
-    async def session_memories(self, workspace_id: UUID, text: str, limit: int) -> tuple[LegacyMemory, ...]:
+    async def session_memories(
+        self, workspace_id: UUID, text: str, limit: int, *, timeout: float = READ_SECONDS
+    ) -> tuple[LegacyMemory, ...]:
         """Rows of the workspace whose content, scope or label holds `text`, newest first; `limit` clamps to 1..200."""
         pattern = like_pattern(text) if text else None
         rows = await self._database.fetch(
-            query("legacy_session_memories"), workspace_id, pattern, min(max(limit, 1), MAX_SESSION_LIMIT)
+            query("legacy_session_memories"),
+            workspace_id,
+            pattern,
+            min(max(limit, 1), MAX_SESSION_LIMIT),
+            timeout=timeout,
         )
         return tuple(_memory(row) for row in rows)
 
@@ -154,6 +170,7 @@ class LegacyStore:
         limit: int,
         natives: bool,
         embedding: Sequence[float] | None = None,
+        timeout: float = READ_SECONDS,
     ) -> tuple[PluginMemory, ...]:
         """The contract's search (domain §3) over rows whose namespace, in the tree as it is now, is asked for.
 
@@ -177,12 +194,14 @@ class LegacyStore:
         places = [place for place in map(legacy_place, namespaces) if place is not None]
         anchors = [[place.workspace_id for place in places if place.scope is scope] for scope in Scope]
         wanted = [str(kind) for kind in kinds] or None
-        rows = await self._database.fetch(sql, list(namespaces), *anchors, argument, limit, wanted, natives)
+        rows = await self._database.fetch(
+            sql, list(namespaces), *anchors, argument, limit, wanted, natives, timeout=timeout
+        )
         return tuple(_contract_memory(row) for row in rows)
 
-    async def natives_in(self, namespaces: Iterable[str]) -> frozenset[UUID]:
+    async def natives_in(self, namespaces: Iterable[str], *, timeout: float = READ_SECONDS) -> frozenset[UUID]:
         """The live memories of these namespaces that only the plugin holds."""
-        rows = await self._database.fetch(query("legacy_natives_in"), list(namespaces))
+        rows = await self._database.fetch(query("legacy_natives_in"), list(namespaces), timeout=timeout)
         return frozenset(row["memory_id"] for row in rows)
 
     async def tree(self, workspace_id: UUID) -> WorkspaceTree:
@@ -199,6 +218,12 @@ class LegacyStore:
         """Who is in the team of `head`, a reader's parent or, for a root, the reader: removed workspaces are not."""
         rows = await self._database.fetch(query("legacy_team_members"), head)
         return tuple(TeamMember(row["id"], row["parent_id"]) for row in rows)
+
+    async def unsettled(self, ids: Iterable[UUID], *, seconds: float) -> frozenset[UUID]:
+        """Of these memories, those by which the stores may differ right now without anything being wrong: marked,
+        quarantined, not reached by the backfill, or changed within the last `seconds` (architecture §3, §4)."""
+        rows = await self._database.fetch(query("legacy_unsettled"), list(ids), seconds)
+        return frozenset(row["id"] for row in rows)
 
     async def live_token(self, token_hash: bytes) -> LiveToken | None:
         """The live token with this sha256, or None."""
