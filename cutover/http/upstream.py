@@ -63,7 +63,10 @@ class Answer:
 
 
 class Upstream:
-    """One workspace-server. Create it inside a running loop; `close()` ends every stream that still runs."""
+    """One workspace-server. Create it inside a running loop.
+
+    On the way down: `end_streams()` first, for what would never end by itself, then `close()`.
+    """
 
     def __init__(self, url: str) -> None:
         self._base = url.rstrip("/")
@@ -77,12 +80,16 @@ class Upstream:
             max_line_size=64 * 1024,
             max_field_size=64 * 1024,
         )
-        self._running: set[Callable[[], None]] = set()
+        self._endless: set[Callable[[], None]] = set()
+
+    async def end_streams(self) -> None:
+        """End event streams and WebSockets; other answers go on."""
+        for end in tuple(self._endless):
+            end()
 
     async def close(self) -> None:
-        """End what still runs, and all connections."""
-        for end in tuple(self._running):
-            end()
+        """End everything."""
+        await self.end_streams()
         await self._session.close()
 
     async def forward(
@@ -131,7 +138,11 @@ class Upstream:
 
     async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_onward(answer.headers))
-        with self._watched(request, answer.close):
+        endless = answer.content_type == "text/event-stream"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._watched(request, answer.close))
+            if endless:
+                stack.enter_context(self._ends_with_us(answer.close))
             await response.prepare(request)
             try:
                 while chunk := await answer.content.readany():
@@ -156,12 +167,18 @@ class Upstream:
                 timer = loop.call_later(_CLIENT_LOOK_SECONDS, look)
 
         timer = loop.call_later(_CLIENT_LOOK_SECONDS, look)
-        self._running.add(end)
         try:
             yield
         finally:
-            self._running.discard(end)
             timer.cancel()
+
+    @contextlib.contextmanager
+    def _ends_with_us(self, end: Callable[[], None]) -> Iterator[None]:
+        self._endless.add(end)
+        try:
+            yield
+        finally:
+            self._endless.discard(end)
 
     async def _tunnel(self, request: web.Request, target: URL) -> web.StreamResponse:
         offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
@@ -194,11 +211,10 @@ class Upstream:
             for pump in pumps:
                 pump.cancel()
 
-        self._running.add(end)
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            with self._ends_with_us(end):
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._running.discard(end)
             end()
             await asyncio.wait(pumps)
         await upstream.close(code=_close_code(client.close_code))
