@@ -383,7 +383,7 @@ async def _open_pool(database_url: str) -> "asyncpg.Pool[asyncpg.Record]":
         await connection.close()
     return await asyncpg.create_pool(
         database_url,
-        min_size=1,
+        min_size=0,  # with a floor, asyncpg would keep knocking at (and logging about) a database that is down
         max_size=16,
         max_inactive_connection_lifetime=0,
         max_cached_statement_lifetime=0,
