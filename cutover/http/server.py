@@ -170,7 +170,8 @@ class Route(Generic[T]):
     face: str | None = None
     """The metric label, where it differs from the face's name (`mcp` on the memories face)."""
     scope: str = "tenant"
-    """`tenant`: needs one, and is served under both prefixes. `daemon`: under no prefix, with or without a tenant."""
+    """`tenant`: needs one, and is served under both prefixes, or as it is where the path itself has `{tenant}`.
+    `daemon`: under no prefix, with or without a tenant."""
     quiet: bool = False
     """Neither logged nor counted: probes and scrapes."""
 
@@ -311,7 +312,7 @@ class Face(Generic[T]):
 
     def _add(self, route: Route[T]) -> None:
         entry = self._entry(route)
-        prefixes = ("", TENANT_PREFIX) if route.scope == "tenant" else ("",)
+        prefixes = ("", TENANT_PREFIX) if route.scope == "tenant" and "{tenant}" not in route.path else ("",)
         for prefix in prefixes:
             if route.method == "GET":
                 self._app.router.add_get(prefix + route.path, entry, allow_head=True)
