@@ -1,6 +1,7 @@
 """The embedded server: it starts, survives what tests do to it, and leaves nothing behind."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -86,11 +87,18 @@ def test_a_second_server_on_the_same_data_is_refused_with_the_reason(own_postgre
     assert own_postgres.pid is not None
 
 
-def test_a_wrong_setting_is_refused_with_the_servers_words() -> None:
-    server = EmbeddedPostgres.temporary(settings={"max_connections": "many"})
-    with pytest.raises(EmbeddedPostgresError, match="max_connections"):
-        server.start()
-    server.stop()
+def test_a_wrong_setting_is_refused_with_the_servers_words_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", tempfile.mkdtemp(prefix="t-"))
+    base = Path(tempfile.gettempdir())
+    base.chmod(0o755)
+    with (
+        pytest.raises(EmbeddedPostgresError, match="max_connections"),
+        EmbeddedPostgres.temporary(settings={"max_connections": "many"}),
+    ):
+        raise AssertionError("it started")
+    base.rmdir()  # fails unless it is empty
 
 
 def test_programs_are_copied_where_the_servers_user_cannot_reach_them(monkeypatch: pytest.MonkeyPatch) -> None:
