@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cutover.domain.errors import BadSetting
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""As many as the kernel takes by default. On a unix socket a full queue fails the client at once."""
 _EXAMPLE = "127.0.0.1:9200, unix:/run/cutover/plugin.sock, or off"
 MAX_UNIX_PATH = 107
 

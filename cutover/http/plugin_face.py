@@ -1,7 +1,7 @@
 """The plugin face: the plugin contract v1 (domain §3), served by the daemon in place of a plugin.
 
 workspace-server is moved onto the daemon by pointing its `MEMORY_PLUGIN_URL` here, so nothing but two added headers
-(`Cutover-Shadow` on commits, `Cutover-Partial` on searches) tells this face from a plugin. Its caller gives up after
+(`Cutover-Shadow` on writes, `Cutover-Partial` on searches) tells this face from a plugin. Its caller gives up after
 2 s, and three time-outs in a row cost a whole tenant a minute of memory (domain §2): hence the 1.75 s at which this
 face answers 503 by itself, whatever the stores are doing, while the write goes on in its own task.
 """
@@ -25,6 +25,7 @@ from cutover.domain.requests import (
     Receipt,
     SearchMemories,
     SearchResult,
+    Shadow,
 )
 from cutover.http import plugin_bodies as bodies
 from cutover.http.errors import contract_shape
@@ -43,7 +44,7 @@ class Memories(Protocol):
     """What this face needs of the engine's `MemoryService`."""
 
     async def commit(self, request: CommitMemory, caller: Caller) -> Receipt: ...
-    async def forget(self, request: ForgetMemory, caller: Caller) -> None: ...
+    async def forget(self, request: ForgetMemory, caller: Caller) -> Shadow | None: ...
     async def search(self, request: SearchMemories, caller: Caller) -> SearchResult: ...
     async def put_namespace(self, request: PutNamespace, caller: Caller) -> Namespace: ...
     async def patch_namespace(self, request: PatchNamespace, caller: Caller) -> Namespace: ...
@@ -134,8 +135,8 @@ async def commit(call: Call[ServedTenant]) -> web.StreamResponse:
     )
     work = call.tenant.memories.commit(request, call.caller)
     receipt = await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
-    shadow = None if receipt.shadow is None else {"Cutover-Shadow": receipt.shadow.value}
-    return json_response(201, {"id": str(receipt.id), "namespace": receipt.namespace}, shadow)
+    answer = {"id": str(receipt.id), "namespace": receipt.namespace}
+    return json_response(201, answer, _shadow(receipt.shadow))
 
 
 async def search(call: Call[ServedTenant]) -> web.StreamResponse:
@@ -159,8 +160,12 @@ async def forget(call: Call[ServedTenant]) -> web.StreamResponse:
     memory_id: UUID = bodies.memory_id(call.request.match_info["id"])
     body = bodies.parse(bodies.ForgetBody, await call.body(seconds=BODY_SECONDS))
     work = call.tenant.memories.forget(ForgetMemory(memory_id, body.requested_by_namespace), call.caller)
-    await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
-    return web.Response(status=204)
+    shadow = await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
+    return web.Response(status=204, headers=_shadow(shadow))
+
+
+def _shadow(shadow: Shadow | None) -> dict[str, str] | None:
+    return None if shadow is None else {"Cutover-Shadow": shadow.value}
 
 
 def _name(call: Call[ServedTenant]) -> str:
