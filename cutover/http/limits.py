@@ -19,6 +19,8 @@ class Limits:
     """From the first byte of a request's head to its last; then 408."""
     body_seconds: float = 10.0
     """From the end of the head to the end of the body; then 408."""
+    answer_seconds: float = 1.8
+    """The plugin face answers within this, counted from the end of the head: its caller gives up at 2 s (domain §2)."""
     stalled_write_seconds: float = 30.0
     """How long a client may leave an answer unread before its connection is cut."""
     idle_seconds: float = 120.0

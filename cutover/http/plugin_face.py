@@ -2,8 +2,8 @@
 
 workspace-server is moved onto the daemon by pointing its `MEMORY_PLUGIN_URL` here, so nothing but two added headers
 (`Cutover-Shadow` on writes, `Cutover-Partial` on searches) tells this face from a plugin. Its caller gives up after
-2 s, and three time-outs in a row cost a whole tenant a minute of memory (domain §2): hence the 1.75 s at which this
-face answers 503 by itself, whatever the stores are doing, while the write goes on in its own task.
+2 s, and three time-outs in a row cost a whole tenant a minute of memory (domain §2): hence the deadline (1.8 s) before
+which this face answers 503 by itself, whatever the stores are doing, while the write goes on in its own task.
 """
 
 from collections.abc import Iterable
@@ -33,9 +33,10 @@ from cutover.http.limits import Limits
 from cutover.http.server import Call, Directory, Face, Route
 from cutover.http.wire import idempotency_key, json_response, rfc3339
 
-ANSWER_SECONDS = 1.75
-"""After the head was read; the caller's own limit is 2 s (domain §2)."""
-BODY_SECONDS = 1.25
+MARGIN_SECONDS = 0.05
+"""For turning the guard's verdict into bytes on the wire."""
+BODY_SHARE = 0.7
+"""Of the time for the answer: how long a body may take, so that some is left for the stores."""
 _WRITE_LATE = "no result in time; the write is still under way and may yet be applied"
 _READ_LATE = "no result in time"
 
@@ -89,16 +90,16 @@ async def health(call: Call[ServedTenant]) -> web.StreamResponse:
 async def put_namespace(call: Call[ServedTenant]) -> web.StreamResponse:
     """`PUT /v1/namespaces/{name}` → 200 and the namespace."""
     name = _name(call)
-    body = bodies.parse(bodies.PutNamespaceBody, await call.body(seconds=BODY_SECONDS))
+    body = bodies.parse(bodies.PutNamespaceBody, await call.body(seconds=_body_seconds(call)))
     request = PutNamespace(name, body.kind.value, body.expires_at, body.metadata)
     work = call.tenant.memories.put_namespace(request, call.caller)
-    return json_response(200, _namespace(await call.within(ANSWER_SECONDS, work, _WRITE_LATE)))
+    return json_response(200, _namespace(await call.within(_answer_seconds(call), work, _WRITE_LATE)))
 
 
 async def patch_namespace(call: Call[ServedTenant]) -> web.StreamResponse:
     """`PATCH /v1/namespaces/{name}` → 200 and the namespace."""
     name = _name(call)
-    body = bodies.parse(bodies.PatchNamespaceBody, await call.body(seconds=BODY_SECONDS))
+    body = bodies.parse(bodies.PatchNamespaceBody, await call.body(seconds=_body_seconds(call)))
     if not body.model_fields_set:
         raise InvalidRequest("give at least one of expires_at and metadata")
     request = PatchNamespace(
@@ -107,20 +108,20 @@ async def patch_namespace(call: Call[ServedTenant]) -> web.StreamResponse:
         body.metadata if "metadata" in body.model_fields_set else UNSET,
     )
     work = call.tenant.memories.patch_namespace(request, call.caller)
-    return json_response(200, _namespace(await call.within(ANSWER_SECONDS, work, _WRITE_LATE)))
+    return json_response(200, _namespace(await call.within(_answer_seconds(call), work, _WRITE_LATE)))
 
 
 async def delete_namespace(call: Call[ServedTenant]) -> web.StreamResponse:
     """`DELETE /v1/namespaces/{name}` → 204."""
     work = call.tenant.memories.delete_namespace(_name(call), call.caller)
-    await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
+    await call.within(_answer_seconds(call), work, _WRITE_LATE)
     return web.Response(status=204)
 
 
 async def commit(call: Call[ServedTenant]) -> web.StreamResponse:
     """`POST /v1/namespaces/{name}/memories` → 201 `{id, namespace}`."""
     name = _name(call)
-    body = bodies.parse(bodies.CommitBody, await call.body(seconds=BODY_SECONDS))
+    body = bodies.parse(bodies.CommitBody, await call.body(seconds=_body_seconds(call)))
     request = CommitMemory(
         namespace=name,
         content=body.content,
@@ -134,14 +135,14 @@ async def commit(call: Call[ServedTenant]) -> web.StreamResponse:
         idempotency_key=idempotency_key(call.request.headers.get("Idempotency-Key")),
     )
     work = call.tenant.memories.commit(request, call.caller)
-    receipt = await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
+    receipt = await call.within(_answer_seconds(call), work, _WRITE_LATE)
     answer = {"id": str(receipt.id), "namespace": receipt.namespace}
     return json_response(201, answer, _shadow(receipt.shadow))
 
 
 async def search(call: Call[ServedTenant]) -> web.StreamResponse:
     """`POST /v1/search` → 200 `{memories}`; an empty result is an empty array."""
-    body = bodies.parse(bodies.SearchBody, await call.body(seconds=BODY_SECONDS))
+    body = bodies.parse(bodies.SearchBody, await call.body(seconds=_body_seconds(call)))
     request = SearchMemories(
         namespaces=tuple(dict.fromkeys(body.namespaces)),
         query=body.query or "",
@@ -150,7 +151,7 @@ async def search(call: Call[ServedTenant]) -> web.StreamResponse:
         embedding=None if body.embedding is None else tuple(body.embedding),
     )
     work = call.tenant.memories.search(request, call.caller)
-    result = await call.read_within(ANSWER_SECONDS, work, _READ_LATE)
+    result = await call.read_within(_answer_seconds(call), work, _READ_LATE)
     partial = {"Cutover-Partial": "true"} if result.partial else None
     return json_response(200, {"memories": [_memory(memory) for memory in result.memories]}, partial)
 
@@ -158,10 +159,18 @@ async def search(call: Call[ServedTenant]) -> web.StreamResponse:
 async def forget(call: Call[ServedTenant]) -> web.StreamResponse:
     """`DELETE /v1/memories/{id}` → 204."""
     memory_id: UUID = bodies.memory_id(call.request.match_info["id"])
-    body = bodies.parse(bodies.ForgetBody, await call.body(seconds=BODY_SECONDS))
+    body = bodies.parse(bodies.ForgetBody, await call.body(seconds=_body_seconds(call)))
     work = call.tenant.memories.forget(ForgetMemory(memory_id, body.requested_by_namespace), call.caller)
-    shadow = await call.within(ANSWER_SECONDS, work, _WRITE_LATE)
+    shadow = await call.within(_answer_seconds(call), work, _WRITE_LATE)
     return web.Response(status=204, headers=_shadow(shadow))
+
+
+def _answer_seconds(call: Call[ServedTenant]) -> float:
+    return call.limits.answer_seconds - MARGIN_SECONDS
+
+
+def _body_seconds(call: Call[ServedTenant]) -> float:
+    return min(call.limits.body_seconds, BODY_SHARE * call.limits.answer_seconds)
 
 
 def _shadow(shadow: Shadow | None) -> dict[str, str] | None:

@@ -96,6 +96,11 @@ class Call(Generic[T]):
         return self._request_id
 
     @property
+    def limits(self) -> Limits:
+        """The face's limits."""
+        return self._face.limits
+
+    @property
     def tenant(self) -> T:
         """The tenant this call is for."""
         if self._tenant is None:
