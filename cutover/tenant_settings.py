@@ -90,7 +90,11 @@ def check_http_url(value: object) -> object:
 
 
 def check_plugin_url(value: object) -> object:
-    """As `check_http_url`, or `unix:/path`."""
+    """As `check_http_url`, or `unix:/path`, or `http+unix://%2Fpath`."""
+    if isinstance(value, str) and value.startswith("http+unix://"):
+        if not urlsplit(value).netloc.lower().startswith("%2f"):
+            raise ValueError("needs an absolute path, with %2F for each slash, after http+unix://")
+        return value
     if isinstance(value, str) and value.startswith("unix:"):
         if not value.removeprefix("unix:").startswith("/"):
             raise ValueError("needs an absolute path after unix:")
@@ -147,7 +151,7 @@ def names_private_place(url: str) -> bool:
     Unix sockets, loopback and private addresses, single-label names (a compose or cluster service) and the
     suffixes that are never public.
     """
-    if url.startswith("unix:"):
+    if url.startswith(("unix:", "http+unix:")):
         return True
     host = (urlsplit(url).hostname or "").rstrip(".")
     try:

@@ -63,6 +63,7 @@ WRONG = [
     ("MEMORY_PLUGIN_URL", "http://u:hunter2@h:port", "has a port"),
     ("MEMORY_PLUGIN_URL", "http://h/?x=hunter2", "has a query"),
     ("MEMORY_PLUGIN_URL", "unix:relative", "needs an absolute path"),
+    ("MEMORY_PLUGIN_URL", "http+unix://relative", "needs an absolute path"),
     ("MEMORY_PLUGIN_DATABASE_URL", "never", "is not a PostgreSQL URL"),
     ("MEMORY_PLUGIN_TIMEOUT", "soon", "is not a duration"),
     ("MEMORY_PLUGIN_TIMEOUT", "0", "is not above 0"),
@@ -174,6 +175,7 @@ def test_a_public_plugin_address_is_warned_about_but_not_refused(tmp_path: Path)
     ("url", "private"),
     [
         ("unix:/run/plugin.sock", True),
+        ("http+unix://%2Frun%2Fplugin.sock", True),
         ("http://localhost:9100", True),
         ("http://127.0.0.1:9100", True),
         ("http://[::1]:9100", True),

@@ -1,0 +1,100 @@
+"""`cutover backfill`: copy what was there before A1, and watch it go."""
+
+import getpass
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cutover.cli.failure import DIVERGENT, ERROR
+from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+
+if TYPE_CHECKING:
+    from cutover.cli.ops_client import Ops
+
+POLL_SECONDS = 0.5
+RUNNING = ("running", "paused", "waiting", "draining")
+
+
+@click.command()
+@click.option("--dry-run", "mode", flag_value="dry-run", help="Count what would be copied and what cannot be placed.")
+@click.option("--apply", "mode", flag_value="apply", help="Copy. Run it again after any interruption: it goes on.")
+@click.option("--workspace", type=click.UUID, help="Only this workspace.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
+@click.option("--no-wait", is_flag=True, help="Start it and end; `cutover status` shows how it goes.")
+@tenant_option
+@yes_option
+@output_option
+def backfill(
+    mode: str | None,
+    workspace: object,
+    limit: int | None,
+    no_wait: bool,
+    tenant: str | None,
+    yes: bool,
+    form: str,
+) -> None:
+    """Copy the memories that were there before A1, through marks: a live edit or delete always wins.
+
+    Exit code 3 when something could not be placed, 1 when it failed.
+    """
+    from cutover.cli.ops_client import Ops
+
+    if mode is None:
+        raise click.UsageError("Give --dry-run or --apply.")
+    body = {
+        "mode": mode,
+        "actor": getpass.getuser(),
+        **({"workspace": str(workspace)} if workspace else {}),
+        **({"limit": limit} if limit else {}),
+    }
+    with Ops(tenant=tenant, timeout=120.0) as ops:
+        if mode == "apply":
+            confirm(yes, f"This copies {'one workspace' if workspace else 'every memory'} to the plugin.")
+        told = ops.post("/api/v1/backfill", body)
+        if mode == "apply" and not no_wait:
+            told = _follow(ops, told)
+    emit(told, form)
+    if told.get("state") == "failed":
+        raise click.exceptions.Exit(ERROR)
+    if mode == "apply" and told.get("quarantined"):
+        say(f"{told['quarantined']} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
+        raise click.exceptions.Exit(DIVERGENT)
+
+
+def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
+    """Poll until it has ended; on a terminal one line that moves, else a line whenever a tenth more is done."""
+    moving = sys.stderr.isatty()
+    last_tenth = -1
+    while told.get("state") in RUNNING:
+        share = _share(told)
+        if moving:
+            click.echo(f"\r\x1b[2K{progress_line(told)}", err=True, nl=False)
+        elif int(share * 10) != last_tenth:
+            last_tenth = int(share * 10)
+            say(progress_line(told))
+        time.sleep(POLL_SECONDS)
+        told = ops.get("/api/v1/backfill")
+    if moving:
+        click.echo(f"\r\x1b[2K{progress_line(told)}", err=True)
+    return told
+
+
+def _share(told: dict[str, Any]) -> float:
+    total = told.get("total") or 0
+    return 1.0 if not total else min(1.0, max(0.0, 1.0 - (told.get("remaining") or 0) / total))
+
+
+def progress_line(told: dict[str, Any]) -> str:
+    """How far, how fast, how long still, and what holds it back."""
+    share = _share(told)
+    bar = "#" * round(share * 20)
+    line = f"backfill [{bar:<20}] {share:6.1%}  {told.get('remaining', 0)} left"
+    if rate := told.get("rate"):
+        line += f"  {rate:.0f} rows/s"
+    if eta := told.get("eta_seconds"):
+        line += f"  {eta:.0f} s to go"
+    if throttled := told.get("throttled"):
+        line += f"  held back by {throttled}"
+    return line

@@ -1,0 +1,19 @@
+"""`cutover completion`: the script that makes the shell complete verbs and options."""
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    For example: cutover completion bash > ~/.local/share/bash-completion/completions/cutover
+    """
+    from cutover.cli.root import main
+
+    kind = get_completion_class(shell)
+    if kind is None:  # click knows all three; a later click might not
+        raise click.UsageError(f"this version of click cannot complete for {shell}")
+    click.echo(kind(main, {}, "cutover", "_CUTOVER_COMPLETE").source())

@@ -1,0 +1,258 @@
+"""`cutover doctor`: everything that can be checked from here, each with its remedy."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from cutover.cli.failure import ERROR
+from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.domain.errors import CutoverError
+
+if TYPE_CHECKING:
+    from cutover.settings import Settings
+    from cutover.stores.database import Database
+    from cutover.tenant_settings import TenantSettings
+
+OLDEST_SERVER = 150_000
+TESTED_SERVERS = range(150_000, 190_000)
+LARGEST_CLOCK_DIFFERENCE = 2.0
+COLUMNS = ("tenant", "check", "status", "found", "remedy")
+SIGNS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was found, and what to do where that is not well."""
+
+    tenant: str
+    check: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+def finding(tenant: str, check: str, well: bool, found: str, remedy: str, *, otherwise: str = "fail") -> Finding:
+    """A finding that passes when `well`, and else is `otherwise` with its remedy."""
+    return Finding(tenant, check, "pass" if well else otherwise, found, "" if well else remedy)
+
+
+@click.command()
+@tenant_option
+@output_option
+def doctor(tenant: str | None, form: str) -> None:
+    """Check settings, databases, plugins, clocks and the daemon. Exit code 1 when something fails."""
+    found = asyncio.run(_examine(tenant))
+    emit([asdict(one) for one in found], form, COLUMNS)
+    failing = sum(one.status == "fail" for one in found)
+    warning = sum(one.status == "warn" for one in found)
+    worst = "fail" if failing else "warn" if warning else "pass"
+    say(f"{len(found)} checks, {failing} failing, {warning} to look at", SIGNS[worst])
+    if failing:
+        raise click.exceptions.Exit(ERROR)
+
+
+async def _examine(only: str | None) -> list[Finding]:
+    from cutover.cli.ops_url import environment
+    from cutover.settings import load
+
+    environ = environment()
+    try:
+        settings = load(environ)
+    except CutoverError as error:
+        return [Finding("*", "settings", "fail", error.message, "mend that variable"), _daemon(environ)]
+    found = [finding("*", "settings", True, f"valid, hash {settings.config_hash()[:12]}", "")]
+    found += [Finding("*", "settings", "warn", words, "mend it, or know why it is so") for words in settings.warnings]
+    found.append(_admin(settings))
+    for tenant in settings.tenants:
+        if only in (None, tenant.name):
+            found += [one async for one in _tenant(tenant)]
+    found.append(_daemon(environ))
+    return found
+
+
+def _admin(settings: "Settings") -> Finding:
+    remedy = "set CUTOVER_ADMIN_TOKEN, for example CUTOVER_ADMIN_TOKEN=file:/run/secrets/cutover-admin-token"
+    held = bool(settings.admin_tokens)
+    words = f"{len(settings.admin_tokens)} set" if held else "none: every control call is refused"
+    return finding("*", "admin tokens", held, words, remedy, otherwise="warn")
+
+
+async def _tenant(tenant: "TenantSettings") -> AsyncIterator[Finding]:
+    from cutover.stores.database import Database
+
+    name = tenant.name
+    try:
+        database = await Database.connect(
+            tenant.database_url, application_name="cutover-doctor", max_size=1, timeout=5.0
+        )
+    except CutoverError as error:
+        yield Finding(name, "database", "fail", error.message, "check DATABASE_URL, the server and pg_hba.conf")
+    else:
+        try:
+            async for one in _database(name, database, own_storage=tenant.plugin_database_url != "none"):
+                yield one
+        except CutoverError as error:
+            yield Finding(name, "database", "fail", error.message, error.next_step or "see the server's log")
+        finally:
+            await database.close()
+    for one in await _plugin(tenant):
+        yield one
+
+
+async def _database(name: str, database: "Database", *, own_storage: bool) -> AsyncIterator[Finding]:
+    from cutover.stores import migrate
+    from cutover.stores.inspection import look_at_capture, look_at_server
+
+    look = await look_at_server(database)
+    yield finding(name, "database", True, "reachable", "")
+    known = look.version_num in TESTED_SERVERS
+    yield finding(
+        name,
+        "server version",
+        known,
+        f"PostgreSQL {look.version}",
+        "use PostgreSQL 15 to 18",
+        otherwise="fail" if look.version_num < OLDEST_SERVER else "warn",
+    )
+    yield finding(
+        name,
+        "primary",
+        not look.in_recovery,
+        "primary" if not look.in_recovery else "a standby: nothing can be written",
+        "point DATABASE_URL at the primary",
+    )
+    yield finding(
+        name,
+        "clock",
+        abs(look.clock_difference) <= LARGEST_CLOCK_DIFFERENCE,
+        f"the database's clock differs by {look.clock_difference:+.3f} s",
+        "run a time service on both machines",
+        otherwise="warn",
+    )
+    tables = {
+        "agent_memories": look.has_agent_memories,
+        "workspaces": look.has_workspaces,
+        "workspace_auth_tokens": look.has_tokens,
+    }
+    absent = [table for table, there in tables.items() if not there]
+    yield finding(
+        name,
+        "legacy tables",
+        not absent,
+        f"missing: {', '.join(absent)}" if absent else "all there",
+        "is DATABASE_URL the tenant's database? workspace-server creates these tables",
+    )
+    yield _pgvector(name, look.pgvector_schema, look.pgvector_version, available=look.pgvector_available)
+    if own_storage:
+        yield finding(
+            name,
+            "plugin tables",
+            look.has_plugin_tables,
+            "in schema memory_plugin" if look.has_plugin_tables else "not in this database",
+            "start the plugin once, so that it creates them; or set MEMORY_PLUGIN_DATABASE_URL (none: contract only)",
+            otherwise="warn",
+        )
+    strays = "cannot be counted" if look.stray_rows is None else f"{look.stray_rows} rows"
+    yield finding(
+        name,
+        "strays in public",
+        look.stray_rows == 0,
+        f"{strays} in public.memory_records and public.memory_namespaces",
+        "the plugin does not see them: move them to schema memory_plugin or drop them",
+        otherwise="warn" if look.stray_rows is None else "fail",
+    )
+    may = look.has_cutover or look.may_create_schema
+    yield finding(
+        name,
+        "rights",
+        may and look.may_create_triggers,
+        _rights(may, triggers=look.may_create_triggers),
+        "run as the owner of agent_memories, or: grant create on database …; grant trigger on agent_memories to …",
+    )
+    missing = [m for m in await migrate.status(database) if m.applied_at is None or m.changed]
+    words = ", ".join(f"{m.version:03d}_{m.name}" for m in missing)
+    yield finding(
+        name, "schema cutover", not missing, f"not applied: {words}" if missing else "migrated", "cutover migrate up"
+    )
+    if not missing:
+        capture = await look_at_capture(database)
+        yield _capture(name, str(capture.phase), capture.intact, capture.missing)
+
+
+def _rights(schema: bool, *, triggers: bool) -> str:
+    lacking = [
+        what for what, has in (("create a schema", schema), ("create triggers on agent_memories", triggers)) if not has
+    ]
+    return f"may not {' nor '.join(lacking)}" if lacking else "may create the schema and the triggers"
+
+
+def _pgvector(tenant: str, schema: str | None, version: str | None, *, available: bool) -> Finding:
+    if schema is not None:
+        return finding(tenant, "pgvector", True, f"{version} in schema {schema}", "")
+    remedy = "create extension vector" if available else "install pgvector on the server, then: create extension vector"
+    words = "available but not created" if available else "not installed on the server"
+    return Finding(tenant, "pgvector", "fail", f"{words}: a plugin that needs it will not start", remedy)
+
+
+def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[str, ...]) -> Finding:
+    """From A1 to A3 every writer must be captured; in A0 there is nothing to capture for."""
+    if phase == "A0":
+        left = f"{len(intact)} capture triggers are in place in A0"
+        return finding(
+            tenant,
+            "capture triggers",
+            not intact,
+            left if intact else "none, as it should be in A0",
+            "they cost writes and mark for nothing: restart the daemon, which removes them",
+            otherwise="warn",
+        )
+    words = f"{phase}: missing or disabled: {', '.join(missing)}" if missing else f"{phase}: all in place"
+    return finding(
+        tenant, "capture triggers", not missing, words, "restart the daemon, which puts them back; then sweep"
+    )
+
+
+async def _plugin(tenant: "TenantSettings") -> list[Finding]:
+    from cutover.domain.gate import CONTRACT_MAJOR, REQUIRED_CAPABILITIES
+    from cutover.stores.plugin import PluginClient
+
+    name = tenant.name
+    try:
+        async with PluginClient(tenant.plugin_url) as client:
+            health = await client.health(timeout=3.0)
+    except CutoverError as error:
+        return [Finding(name, "plugin", "fail", error.message, "start the plugin, or mend MEMORY_PLUGIN_URL")]
+    lacking = sorted(REQUIRED_CAPABILITIES - set(health.capabilities))
+    return [
+        finding(name, "plugin", health.status == "ok", f"reachable, status {health.status}", "see the plugin's log"),
+        finding(
+            name,
+            "plugin version",
+            health.version.partition(".")[0] == CONTRACT_MAJOR,
+            f"contract {health.version}",
+            f"deploy a plugin that speaks contract version {CONTRACT_MAJOR}.x",
+        ),
+        finding(
+            name,
+            "plugin capabilities",
+            not lacking,
+            f"lacks {', '.join(lacking)}" if lacking else ", ".join(sorted(health.capabilities)) or "none needed",
+            "deploy a plugin that has them",
+        ),
+    ]
+
+
+def _daemon(environ: dict[str, str]) -> Finding:
+    from cutover.cli.failure import CommandFailed
+    from cutover.cli.ops_client import Ops
+
+    with Ops(environ, timeout=3.0) as ops:
+        try:
+            status, _ = ops.health("/readyz")
+        except CommandFailed as error:
+            return Finding("*", "daemon", "warn", error.why, error.next_step)
+    words = f"answers at {ops.url}, /readyz says {status}"
+    return finding("*", "daemon", status == 200, words, "cutover status; cutover phase show", otherwise="warn")

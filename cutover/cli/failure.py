@@ -1,0 +1,37 @@
+"""How a verb fails: one line what, one line why, one line what to do next (observability §5)."""
+
+from cutover.domain.errors import (
+    BadSetting,
+    CutoverError,
+    DatabaseUnavailable,
+    OperatorError,
+    PluginTimeout,
+    PluginUnreachable,
+)
+
+ERROR, USAGE, DIVERGENT, UNREACHABLE = 1, 2, 3, 4
+_UNREACHABLE = (DatabaseUnavailable, PluginUnreachable, PluginTimeout)
+
+
+class CommandFailed(OperatorError):
+    """A verb could not do what it was asked: what, why, what next, and the code to end with."""
+
+    def __init__(self, what: str, why: str, next_step: str, code: int = ERROR) -> None:
+        super().__init__(what, next_step=next_step)
+        self.why = why
+        self.exit_code = code
+
+
+def exit_code(error: CutoverError) -> int:
+    """The code that a verb ends with after `error`."""
+    if isinstance(error, OperatorError):
+        return error.exit_code
+    return UNREACHABLE if isinstance(error, _UNREACHABLE) else ERROR
+
+
+def explain(error: CutoverError) -> str:
+    """What an operator reads. A wrong setting is one line, which names the variable and an example already."""
+    if isinstance(error, BadSetting):
+        return f"cutover: {error.message}"
+    why = getattr(error, "why", "") or (type(error).__doc__ or "").strip().partition("\n")[0]
+    return f"error: {error.message}\n  why: {why}\n  next: {error.next_step or 'cutover doctor'}"

@@ -1,0 +1,100 @@
+"""The running daemon, as the verbs see it: its ops face, over HTTP or a unix socket.
+
+Control calls carry `CUTOVER_ADMIN_TOKEN`. httpx is imported with this module, so verbs import it when they run.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from cutover.cli.failure import DIVERGENT, ERROR, UNREACHABLE, CommandFailed
+from cutover.cli.ops_url import environment, ops_url
+
+
+class Ops:
+    """Calls of the ops face. Every failure is a `CommandFailed` with its exit code."""
+
+    def __init__(
+        self, environ: Mapping[str, str] | None = None, *, tenant: str | None = None, timeout: float = 30.0
+    ) -> None:
+        environ = environment() if environ is None else environ
+        self.url = ops_url(environ)
+        self._prefix = f"/tenants/{quote(tenant, safe='')}" if tenant else ""
+        self._timeout = timeout
+        token = environ.get("CUTOVER_ADMIN_TOKEN", "").strip()
+        if token.startswith(("env:", "file:")):
+            from cutover.tenant_settings import read_secret
+
+            token = read_secret(token, environ, variable="CUTOVER_ADMIN_TOKEN", example="file:/run/secrets/token")
+        self._client = httpx.Client(
+            base_url="http://cutover" if self.url.startswith("unix:") else self.url,
+            transport=httpx.HTTPTransport(uds=self.url.removeprefix("unix:")) if self.url.startswith("unix:") else None,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """The JSON of a GET below the tenant's part of the ops face."""
+        return self._call("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON of a control call."""
+        return self._call("POST", path, body)
+
+    def health(self, path: str) -> tuple[int, Any]:
+        """Status and JSON of a health path: a 503 there is an answer, not a failure."""
+        response = self._send("GET", path, None)
+        return response.status_code, _json(response)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        response = self._send(method, path, body)
+        if response.is_success:
+            return _json(response)
+        raise _refusal(response)
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        try:
+            return self._client.request(method, self._prefix + path, json=body)
+        except httpx.TimeoutException:
+            why, step = f"no answer within {self._timeout:g} s from {self.url}", "look at the daemon's log"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = f"nothing answers at {self.url} ({type(error).__name__})"
+            step = "start it with `cutover serve`, or point CUTOVER_OPS_URL at it"
+        raise CommandFailed("the daemon cannot be reached", why, step, UNREACHABLE)
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json() if response.content else {}
+    except ValueError:
+        why = f"{response.url.path} did not answer with JSON: is this cutover's ops face?"
+        raise CommandFailed("the daemon's answer cannot be read", why, "check CUTOVER_OPS_URL") from None
+
+
+def _refusal(response: httpx.Response) -> CommandFailed:
+    """The daemon's own words, with the code that fits its status."""
+    try:
+        told = response.json()
+    except ValueError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    why = str(told.get("error") or f"it answered {response.status_code}")
+    step = str(told.get("next") or "")
+    code = {409: DIVERGENT, 412: DIVERGENT, 503: UNREACHABLE, 504: UNREACHABLE}.get(response.status_code, ERROR)
+    if response.status_code in (401, 403):
+        step = step or "set CUTOVER_ADMIN_TOKEN to a token of this daemon"
+    if response.status_code == 404:
+        step = step or "cutover status (which tenants are there, and does this daemon have this verb?)"
+    return CommandFailed("the daemon refused", why, step or "cutover status", code)

@@ -1,0 +1,34 @@
+"""Where the running daemon is: `CUTOVER_OPS_URL`, else what `CUTOVER_OPS_LISTEN` says, else the default.
+
+Both may stand in `.env`: the daemon and its operator read the same file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:9202"
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where such a listener is reached
+
+
+def environment(directory: Path | None = None) -> dict[str, str]:
+    """The process's environment over `.env`."""
+    file = (directory or Path.cwd()) / ".env"
+    if not file.is_file():
+        return dict(os.environ)
+    from dotenv import dotenv_values
+
+    return {**{key: value for key, value in dotenv_values(file).items() if value}, **os.environ}
+
+
+def ops_url(environ: Mapping[str, str]) -> str:
+    """An http(s) URL, or `unix:/path`."""
+    if url := environ.get("CUTOVER_OPS_URL", "").strip():
+        return url.rstrip("/")
+    listen = environ.get("CUTOVER_OPS_LISTEN", "").partition(",")[0].strip()
+    if not listen or listen == "off":
+        return DEFAULT_URL
+    if listen.startswith("unix:"):
+        return listen
+    host, _, port = listen.rpartition(":")
+    return f"http://{_WILDCARDS.get(host, host)}:{port}"

@@ -1,0 +1,123 @@
+"""Data on stdout in the form that was asked for; words, questions and progress on stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+FORMS = ("table", "json", "yaml", "tsv")
+Row = Mapping[str, Any]
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def output_option(command: C) -> C:
+    """`-o table|json|yaml|tsv`, as the argument `form`."""
+    return click.option(
+        "-o", "--output", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Form of the data."
+    )(command)
+
+
+def tenant_option(command: C) -> C:
+    """`--tenant NAME`, as the argument `tenant`."""
+    return click.option(
+        "--tenant", help="Name of the tenant. Default: the default tenant, or all where that makes sense."
+    )(command)
+
+
+def yes_option(command: C) -> C:
+    """`--yes`, which a changing verb needs where nobody can be asked."""
+    return click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask at.")(command)
+
+
+def emit(data: Row | Sequence[Row], form: str, columns: Sequence[str] = ()) -> None:
+    """Write one record or several to stdout. `columns` picks and orders a table's; other forms hold everything."""
+    if form == "json":
+        click.echo(json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=str, ensure_ascii=False))
+    elif form == "yaml":
+        import yaml
+
+        click.echo(
+            yaml.safe_dump(json.loads(json.dumps(data, default=str)), sort_keys=False, allow_unicode=True), nl=False
+        )
+    else:
+        _emit_rows(data, form, columns)
+
+
+def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> None:
+    if isinstance(data, Mapping):
+        rows: list[Row] = [{"field": key, "value": value} for key, value in flatten(data).items()]
+        columns = ("field", "value")
+    else:
+        rows = [flatten(row) for row in data]
+        columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    if form == "tsv":
+        for line in (columns, *cells):
+            click.echo("\t".join(line))
+    elif sys.stdout.isatty():
+        _rich_table(columns, cells)
+    else:
+        _plain_table(columns, cells)
+
+
+def flatten(record: Row, prefix: str = "") -> dict[str, Any]:
+    """Nested records as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text.replace("\t", " ").replace("\n", " ").replace("\r", " ") or "-"
+
+
+def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    lines = [[column.upper() for column in columns], *cells]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)
+
+
+def say(words: str, colour: str | None = None) -> None:
+    """A line of words on stderr; coloured on a terminal unless NO_COLOR is set."""
+    coloured = colour is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(click.style(words, fg=colour) if coloured else words, err=True)
+
+
+def confirm(yes: bool, sentence: str) -> None:
+    """Ask before a change. Off a terminal only `--yes` will do."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(f"{sentence} There is no terminal to ask at: give --yes.")
+    if not click.confirm(f"{sentence} Go on?", err=True):
+        say("nothing was changed")
+        raise click.exceptions.Exit(1)

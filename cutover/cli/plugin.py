@@ -1,0 +1,27 @@
+"""`cutover plugin serve`: the reference memory plugin, alone."""
+
+import os
+import sys
+
+import click
+
+
+@click.group()
+def plugin() -> None:
+    """Run the reference memory plugin."""
+
+
+@plugin.command()
+@click.option("--database-url", help="PostgreSQL with pgvector. Default: MEMORY_PLUGIN_DATABASE_URL.")
+@click.option("--listen", default="127.0.0.1:9100", show_default=True, help="host:port or unix:/path.")
+def serve(database_url: str | None, listen: str) -> None:
+    """Serve the plugin contract on the built-in storage. Keep it on loopback: the contract has no authentication."""
+    url = database_url or os.environ.get("MEMORY_PLUGIN_DATABASE_URL", "")
+    if not url:
+        raise click.UsageError(
+            "no database: give --database-url or MEMORY_PLUGIN_DATABASE_URL, for example "
+            "postgres://plugin@127.0.0.1/tenant?search_path=memory_plugin,public"
+        )
+    from cutover.embedded.reference_plugin import main
+
+    sys.exit(main(["--database-url", url, "--listen", listen]))

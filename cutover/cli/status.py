@@ -1,0 +1,71 @@
+"""`cutover status`: every tenant at a glance."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from cutover.cli.output import emit, flatten, output_option, say, tenant_option
+
+if TYPE_CHECKING:
+    from cutover.cli.ops_client import Ops
+
+COLUMNS = ("tenant", "phase", "epoch", "plugin", "marks", "oldest", "unexplained", "quarantined", "backfill")
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again until interrupted.")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds, with --watch."
+)
+@tenant_option
+@output_option
+def status(watch: bool, interval: float, tenant: str | None, form: str) -> None:
+    """Show phase, plugin, marks, drift and backfill of every tenant. `-o json` has everything the daemon tells."""
+    from cutover.cli.ops_client import Ops
+
+    with Ops(tenant=tenant) as ops:
+        while True:
+            told = [ops.get("/api/v1/status")] if tenant else _everyone(ops)
+            if watch and sys.stdout.isatty():
+                click.clear()
+            _show(told, form)
+            if not watch:
+                return
+            say(time.strftime("%H:%M:%S"))
+            time.sleep(interval)
+
+
+def _everyone(ops: "Ops") -> list[dict[str, Any]]:
+    names = [one["name"] for one in ops.get("/api/v1/tenants").get("tenants", [])]
+    return [ops.get(f"/api/v1/tenants/{quote(name, safe='')}/status") for name in names]
+
+
+def _show(tenants: list[dict[str, Any]], form: str) -> None:
+    if form in ("json", "yaml"):
+        emit(tenants, form)
+    else:
+        emit([summary(one) for one in tenants], form, COLUMNS)
+
+
+def summary(one: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table from what the daemon tells about a tenant; what is missing stays a dash."""
+    flat = flatten(one)
+    plugin = flat.get("plugin.up")
+    why = flat.get("plugin.why") or ""
+    backfill = flat.get("backfill.state") or flat.get("backfill")
+    if (remaining := flat.get("backfill.remaining")) and backfill:
+        backfill = f"{backfill}, {remaining} left"
+    return {
+        "tenant": one.get("tenant") or one.get("name"),
+        "phase": one.get("phase"),
+        "epoch": one.get("epoch"),
+        "plugin": None if plugin is None else "up" if plugin else f"down: {why}" if why else "down",
+        "marks": flat.get("marks.total"),
+        "oldest": None if flat.get("marks.oldest_seconds") is None else f"{flat['marks.oldest_seconds']:.0f} s",
+        "unexplained": flat.get("drift.unexplained"),
+        "quarantined": flat.get("marks.quarantined", flat.get("quarantined")),
+        "backfill": backfill,
+    }

@@ -1,0 +1,7 @@
+-- The tenant's phase, and the capture triggers that are not as they should be from A1 on.
+select
+    s.phase,
+    s.epoch,
+    (select coalesce(array_agg(c.name order by c.name), '{}') from cutover.capture_state() c where c.intact) as intact,
+    (select coalesce(array_agg(c.name order by c.name), '{}') from cutover.capture_state() c where not c.intact) as missing
+from cutover.phase_state s
