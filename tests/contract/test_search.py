@@ -45,17 +45,19 @@ async def test_without_a_query_pinned_first_then_newest(namespace: str, commit: 
 
 
 async def test_full_text_finds_stems_and_ranks(namespace: str, commit: Commit, search: Search) -> None:
-    await commit(namespace, "The deploy is running on Friday")
-    await commit(namespace, "runs and runs: running the runner runs, he runs")
-    await commit(namespace, "nothing of the kind")
+    often, once = "runs and runs: running the runner runs, he runs", "The deploy is running on Friday"
+    for content in (often, once, "nothing of the kind"):  # the better match is the older one
+        await commit(namespace, content)
     found = await search(namespace, query="running")
-    assert _contents(found) == [
-        "runs and runs: running the runner runs, he runs",
-        "The deploy is running on Friday",
-    ]
-    assert found[0]["score"] >= found[1]["score"]
-    assert _contents(await search(namespace, query="friday deploys")) == ["The deploy is running on Friday"]
+    assert _contents(found) == [often, once]
+    assert found[0]["score"] > found[1]["score"]
+    assert _contents(await search(namespace, query="friday deploys")) == [once]
     assert await search(namespace, query="friday elephant") == []
+
+
+async def test_equal_ranks_are_newest_first(namespace: str, commit: Commit, search: Search) -> None:
+    ids = [(await commit(namespace, "the very same words"))["id"] for _ in range(4)]
+    assert [memory["id"] for memory in await search(namespace, query="words")] == ids[::-1]
 
 
 async def test_one_character_is_a_substring(namespace: str, commit: Commit, search: Search) -> None:
