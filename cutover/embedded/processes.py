@@ -257,9 +257,9 @@ def plugin_child(
     """The reference plugin on its own port; gives back the child (not started) and its URL."""
     chosen = port or free_port()
     url = f"http://127.0.0.1:{chosen}"
-    command = [sys.executable, "-m", "cutover.embedded.reference_plugin"]
-    environment = {"MEMORY_PLUGIN_DATABASE_URL": database_url, "MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{chosen}"}
-    return processes.child(name, command, environment, ready_url=f"{url}/v1/health"), url
+    options = ["--database-url", database_url, "--listen", f"127.0.0.1:{chosen}"]
+    command = [sys.executable, "-m", "cutover.embedded.reference_plugin", *options]
+    return processes.child(name, command, ready_url=f"{url}/v1/health"), url
 
 
 def daemon_child(

@@ -1,0 +1,114 @@
+"""The ops face as the demo, the tests and the benchmarks use it."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from cutover.embedded.processes import until
+
+
+class ControlError(Exception):
+    """The daemon refused a control call, or could not be reached; the message holds its words."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Control:
+    """Control calls of one daemon, for its default tenant or a named one. An async context manager."""
+
+    def __init__(self, ops_url: str, token: str, *, tenant: str | None = None) -> None:
+        self._base = ops_url if tenant is None else f"{ops_url}/tenants/{tenant}"
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # A connection per call: daemons are killed and come back on the same port all the time here.
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(force_close=True)
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of one call. ControlError when there is no answer."""
+        if self._session is None:
+            raise ControlError("the control client is not open")
+        try:
+            async with self._session.request(method, self._base + path, json=body, headers=self._headers) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ControlError(f"{method} {path}: {type(error).__name__}: {error}") from None
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        status, answer = await self.call(method, path, body)
+        if status >= 300:
+            raise ControlError(f"{method} {path} was answered {status}: {answer}", status)
+        return answer
+
+    # -- phases -----------------------------------------------------------------------------------------------------
+
+    async def phase(self) -> str:
+        """The current phase."""
+        return str((await self._ask("GET", "/api/v1/phase"))["phase"])
+
+    async def enter(self, phase: str, *, timeout: float = 30.0) -> None:
+        """One step to `phase`, forward or back. A 503 (busy, unconfirmed) is tried again within `timeout` seconds."""
+
+        async def entered() -> bool:
+            try:
+                current = await self.phase()
+                if current == phase:
+                    return True
+                verb = "promote" if phase > current else "rollback"
+                await self._ask("POST", f"/api/v1/phase/{verb}", {"reason": "embedded run", "target": phase})
+            except ControlError as error:
+                if error.status == 503:
+                    return False
+                raise
+            return True
+
+        await until(entered, f"phase {phase}", timeout=timeout, every=0.1)
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Everything the daemon says about the tenant."""
+        return await self._ask("GET", "/api/v1/status")
+
+    async def sweep(self) -> dict[str, Any]:
+        """Run a count sweep; what it found."""
+        return await self._ask("POST", "/api/v1/sweeps", {"kind": "count"})
+
+    async def start_backfill(self) -> dict[str, Any]:
+        """Start the copy."""
+        return await self._ask("POST", "/api/v1/backfill", {"mode": "apply"})
+
+    async def backfill(self) -> dict[str, Any]:
+        """How far the copy is."""
+        return await self._ask("GET", "/api/v1/backfill")
+
+    async def backfilled(self, *, timeout: float) -> None:
+        """Wait until the copy has put its mark on every row; a daemon that is just starting is asked again."""
+
+        async def condition() -> bool:
+            try:
+                found = await self.backfill()
+            except ControlError as error:
+                if error.status in (0, 503):
+                    return False
+                raise
+            return found.get("state") == "finished"
+
+        await until(condition, "backfill complete", timeout=timeout, every=0.1)
+
+    async def ready(self, phase: str | None = None) -> tuple[int, dict[str, Any]]:
+        """`/readyz` or `/readyz/{phase}`: status and body."""
+        return await self.call("GET", "/readyz" if phase is None else f"/readyz/{phase}")
