@@ -1,0 +1,1 @@
+"""Benchmarks of quality §3: `python -m benchmarks [--quick]`."""
