@@ -32,6 +32,7 @@ from cutover.domain.requests import (
     Receipt,
     SearchMemories,
     SearchResult,
+    Shadow,
 )
 from cutover.http import plugin_bodies as bodies
 from cutover.http.auth import TokenLookup, WorkspaceAuth, uuid_in
@@ -56,9 +57,9 @@ class Memories(Protocol):
 
     async def create(self, request: CreateMemory, caller: Caller) -> Receipt: ...
     async def edit(self, request: EditMemory, caller: Caller) -> Receipt: ...
-    async def delete(self, request: DeleteMemory, caller: Caller) -> None: ...
+    async def delete(self, request: DeleteMemory, caller: Caller) -> Shadow | None: ...
     async def commit(self, request: CommitMemory, caller: Caller) -> Receipt: ...
-    async def forget(self, request: ForgetMemory, caller: Caller) -> None: ...
+    async def forget(self, request: ForgetMemory, caller: Caller) -> Shadow | None: ...
     async def list(self, request: ListMemories, caller: Caller) -> MemoryPage: ...
     async def session_search(
         self, workspace_id: UUID, query: str, limit: int, caller: Caller
@@ -122,7 +123,7 @@ class MemoriesFace:
         work = call.tenant.memories.create(request, call.caller)
         receipt = await call.within(ANSWER_SECONDS, work, WRITE_LATE)
         answer = {"id": str(receipt.id), "scope": receipt.scope, "namespace": receipt.label}
-        return json_response(201, answer, shadow_header(receipt))
+        return json_response(201, answer, shadow_header(receipt.shadow))
 
     async def list(self, call: Call[ServedTenant]) -> web.StreamResponse:
         """`GET …/memories?scope=&q=&namespace=&limit=` → an array."""
@@ -159,14 +160,14 @@ class MemoriesFace:
             "namespace": receipt.label,
             "changed": receipt.changed,
         }
-        return json_response(200, answer, shadow_header(receipt))
+        return json_response(200, answer, shadow_header(receipt.shadow))
 
     async def delete(self, call: Call[ServedTenant]) -> web.StreamResponse:
         """`DELETE …/memories/{memoryId}` → 200 `{"status":"deleted"}`."""
         workspace_id = await authenticated(self._auth, call)
         request = DeleteMemory(workspace_id, _memory_id(call))
-        await call.within(ANSWER_SECONDS, call.tenant.memories.delete(request, call.caller), WRITE_LATE)
-        return json_response(200, {"status": "deleted"})
+        shadow = await call.within(ANSWER_SECONDS, call.tenant.memories.delete(request, call.caller), WRITE_LATE)
+        return json_response(200, {"status": "deleted"}, shadow_header(shadow))
 
     async def session_search(self, call: Call[ServedTenant]) -> web.StreamResponse:
         """`GET …/session-search?q=&limit=` → activity and memory rows together, newest first."""
@@ -185,9 +186,9 @@ async def authenticated(auth: WorkspaceAuth, call: Call[ServedTenant]) -> UUID:
     return await auth.workspace(tenant.name, tenant.tokens, path_id, header)
 
 
-def shadow_header(receipt: Receipt) -> Mapping[str, str] | None:
+def shadow_header(shadow: Shadow | None) -> Mapping[str, str] | None:
     """`Cutover-Shadow`, where the write went to two stores."""
-    return None if receipt.shadow is None else {"Cutover-Shadow": receipt.shadow.value}
+    return None if shadow is None else {"Cutover-Shadow": shadow.value}
 
 
 def go_time(moment: Any) -> str | None:
