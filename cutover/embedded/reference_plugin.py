@@ -5,7 +5,8 @@ with in the contract suite and in the benchmarks. So it takes the short way wher
 low-level server that routes by hand, one statement per commit, statements prepared once per connection.
 
 Choices where the contract is silent: `memories` is null when nothing is found; a null field counts as absent, but
-clears in a PATCH; `limit` 0 means the default; what is false or absent is left out of answers.
+clears in a PATCH; `limit` 0 means the default; what is false or absent is left out of answers; a change whose caller
+hung up before it was begun is not made.
 """
 
 import argparse
@@ -36,7 +37,9 @@ DIMENSIONS = 1536
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 MAX_BODY = 32 * 1024 * 1024
-_STATEMENT_SECONDS = 5.0
+# A request ends within their sum, which is what a caller must wait after an ambiguous answer.
+_ACQUIRE_SECONDS = 2.0
+_STATEMENT_SECONDS = 4.0
 _SCHEMA_LOCK = 0x6D656D706C7567  # "memplug"
 _NAME = re.compile(r"[a-z]+:[A-Za-z0-9_:.\-]+")
 _MAX_NAME = 256
@@ -72,6 +75,18 @@ def _not_found(message: str) -> ContractError:
 
 
 # -- reading requests ---------------------------------------------------------------------------------------------
+
+
+async def _wanted(request: web.BaseRequest) -> bytes:
+    """The body of a change that its caller still waits for.
+
+    After a pause of this process (SIGSTOP, a long swap) its sockets hold requests whose callers gave up long ago;
+    applying those now would undo what the callers did since. Who hung up has been told nothing, so nothing is done.
+    """
+    raw = await request.read()
+    if request.transport is None or request.transport.is_closing():
+        raise ContractError(503, "unavailable", "the caller hung up")
+    return raw
 
 
 def _no_constant(word: str) -> float:
@@ -276,7 +291,7 @@ class ReferencePlugin:
                 calls = {
                     "PUT": lambda: self._put_namespace(request, name),
                     "PATCH": lambda: self._patch_namespace(request, name),
-                    "DELETE": lambda: self._delete_namespace(name),
+                    "DELETE": lambda: self._delete_namespace(request, name),
                 }
             case ["", "v1", "health"]:
                 calls = {"GET": self._health}
@@ -291,8 +306,8 @@ class ReferencePlugin:
 
     async def _commit(self, request: web.BaseRequest, raw_name: str) -> web.Response:
         name = _name(unquote(raw_name))
-        arguments = _commit_arguments(name, _body(await request.read()))
-        async with self._pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
+        arguments = _commit_arguments(name, _body(await _wanted(request)))
+        async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
             await connection.execute(_SQL["commit"], *arguments)
         return web.Response(
             status=201,
@@ -302,20 +317,20 @@ class ReferencePlugin:
 
     async def _search(self, request: web.BaseRequest) -> web.Response:
         statement, arguments = _search_arguments(_body(await request.read()))
-        async with self._pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
+        async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
             rows = await connection.fetch(_SQL[statement], *arguments)
         return _json(200, {"memories": [_memory(row) for row in rows] or None})
 
     async def _forget(self, request: web.BaseRequest, raw_id: str) -> web.Response:
         memory_id = _uuid(raw_id, "the memory id")
-        namespace = _name(_body(await request.read()).get("requested_by_namespace"))
+        namespace = _name(_body(await _wanted(request)).get("requested_by_namespace"))
         if await self._execute("forget", memory_id, namespace) == "DELETE 0":
             raise _not_found("no such memory in that namespace")
         return web.Response(status=204)
 
     async def _put_namespace(self, request: web.BaseRequest, raw_name: str) -> web.Response:
         name = _name(unquote(raw_name))
-        body = _body(await request.read())
+        body = _body(await _wanted(request))
         kind = _one_of(body, "kind", _NAMESPACE_KINDS)
         row = await self._fetchrow("put_namespace", name, kind, _time(body, "expires_at"), _metadata(body))
         if row is None:
@@ -324,7 +339,7 @@ class ReferencePlugin:
 
     async def _patch_namespace(self, request: web.BaseRequest, raw_name: str) -> web.Response:
         name = _name(unquote(raw_name))
-        body = _body(await request.read())
+        body = _body(await _wanted(request))
         gives_expiry, gives_metadata = "expires_at" in body, "metadata" in body
         if not (gives_expiry or gives_metadata):
             raise _bad("give at least one of expires_at and metadata")
@@ -335,7 +350,8 @@ class ReferencePlugin:
             raise _not_found("no such namespace")
         return _json(200, _namespace(row))
 
-    async def _delete_namespace(self, raw_name: str) -> web.Response:
+    async def _delete_namespace(self, request: web.BaseRequest, raw_name: str) -> web.Response:
+        await _wanted(request)
         if await self._execute("delete_namespace", _name(unquote(raw_name))) == "DELETE 0":
             raise _not_found("no such namespace")
         return web.Response(status=204)
@@ -347,11 +363,11 @@ class ReferencePlugin:
         return _json(200, {"status": "ok", "version": VERSION, "capabilities": CAPABILITIES})
 
     async def _execute(self, statement: str, *arguments: Any) -> str:
-        async with self._pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
+        async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
             return await connection.execute(_SQL[statement], *arguments)
 
     async def _fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
-        async with self._pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
+        async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
             return await connection.fetchrow(_SQL[statement], *arguments)
 
 

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from cutover.domain.errors import PluginFault
+from cutover.domain.errors import PluginFault, PluginTimeout
 from cutover.domain.memory import PluginCommit
 from cutover.embedded.postgres import EmbeddedPostgres
 from cutover.stores.plugin import PluginClient
@@ -50,6 +50,34 @@ async def test_it_survives_the_loss_of_its_database(own_postgres: EmbeddedPostgr
                     while await _down(client):
                         pass
                 assert [memory.id for memory in await client.search(["custom:a"], timeout=5)] == [first.id]
+
+
+@pytest.mark.parametrize("kept_alive", [True, False])
+async def test_what_was_given_up_while_it_was_stopped_is_not_applied_afterwards(
+    database: str, connection: "asyncpg.Connection[asyncpg.Record]", kept_alive: bool
+) -> None:
+    with plugin_process(database + SEARCH_PATH) as (child, address):
+        async with PluginClient(address) as client, PluginClient(address) as impatient:
+            await client.put_namespace("custom:a", "custom", timeout=5)
+            kept = PluginCommit(uuid4(), "custom:a", "stays")
+            await client.commit(kept, timeout=5)
+            if kept_alive:
+                await impatient.health(timeout=5)
+            child.send_signal(signal.SIGSTOP)
+            outcomes = await asyncio.gather(
+                impatient.commit(PluginCommit(uuid4(), "custom:a", "late"), timeout=0.1),
+                impatient.forget(kept.id, "custom:a", timeout=0.1),
+                impatient.delete_namespace("custom:a", timeout=0.1),
+                return_exceptions=True,
+            )
+            child.send_signal(signal.SIGCONT)
+            assert [type(outcome) for outcome in outcomes] == [PluginTimeout] * 3
+            # Later requests on other connections, each answered after the abandoned ones were read.
+            for _ in range(5):
+                await client.health(timeout=5)
+            assert [row["id"] for row in await connection.fetch("SELECT id FROM memory_plugin.memory_records")] == [
+                kept.id
+            ]
 
 
 async def test_it_listens_on_a_unix_socket_and_removes_it(database: str, tmp_path: Path) -> None:
