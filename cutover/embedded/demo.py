@@ -114,16 +114,18 @@ class Demo:
         self._note = "plugin killed"
         await self._nothing_under_way()
         before = await self._witness.fingerprints()
-        acknowledged, refused = tally.acknowledged, tally.statuses[503]
+        acknowledged, refused = tally.acknowledged_by_daemon, tally.statuses[503]
         await self._until(lambda: tally.statuses[503] >= refused + 100, "a hundred refusals")
         after = await self._witness.fingerprints()
         if before != after:
             raise DemoFailed(f"a store changed while everything was refused: {before} became {after}")
-        if tally.acknowledged != acknowledged:
+        if tally.acknowledged_by_daemon != acknowledged:
             raise DemoFailed("a write was acknowledged while the plugin was dead")
         refusals = tally.statuses[503] - refused
         await self._stack.plugin.start()
-        took = await self._until(lambda: tally.acknowledged > acknowledged, "recovery after the plugin's return")
+        took = await self._until(
+            lambda: tally.acknowledged_by_daemon > acknowledged, "writes after the plugin's return"
+        )
         self._note = ""
         self._progress.say(
             f"plugin killed: {refusals} calls answered 503, both stores unchanged ({after.legacy[0]} and "
@@ -146,9 +148,9 @@ class Demo:
         self._stack.daemon.child.kill()
         self._note = "daemon killed"
         legacy, plugin = await self._witness.counts()
-        acknowledged = tally.acknowledged
+        acknowledged = tally.acknowledged_by_daemon
         took = await self._stack.daemon.child.start()
-        await self._until(lambda: tally.acknowledged > acknowledged, "traffic after the restart")
+        await self._until(lambda: tally.acknowledged_by_daemon > acknowledged, "traffic after the restart")
         self._note = ""
         self._progress.say(
             f"daemon killed with SIGKILL at {plugin} of {legacy} rows copied: ready {took:.1f} s after its start"
@@ -205,12 +207,12 @@ class Demo:
         """Only 503s for so long that no write admitted before can still be under way."""
         tally = self._traffic.tally
         loop = asyncio.get_running_loop()
-        latest, since = tally.acknowledged, loop.time()
+        latest, since = tally.acknowledged_by_daemon, loop.time()
 
         def quiet() -> bool:
             nonlocal latest, since
-            if tally.acknowledged != latest:
-                latest, since = tally.acknowledged, loop.time()
+            if tally.acknowledged_by_daemon != latest:
+                latest, since = tally.acknowledged_by_daemon, loop.time()
             return loop.time() - since > _QUIET_SECONDS
 
         await self._until(quiet, "the writes under way to end")

@@ -265,20 +265,22 @@ def plugin_child(
 def daemon_child(
     processes: Processes,
     *,
-    database_url: str,
-    plugin_url: str,
+    database_url: str | None = None,
+    plugin_url: str | None = None,
     name: str = "daemon",
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = (),
 ) -> DaemonChild:
-    """A daemon on three free ports of loopback (not started). `settings` are environment variables that win."""
+    """A daemon on three free ports of loopback (not started). `settings` are environment variables that win.
+
+    Without `database_url` its tenants come from the settings.
+    """
     ports = [free_port() for _ in range(3)]
     token = "embedded-admin-token-0123456789abcdef"  # noqa: S105 -- loopback only, dies with the process
     addresses = [f"127.0.0.1:{port}" for port in ports]
+    tenant = {"DATABASE_URL": database_url, "MEMORY_PLUGIN_URL": plugin_url, "CUTOVER_TENANT": "sample"}
     environment = {
-        "DATABASE_URL": database_url,
-        "MEMORY_PLUGIN_URL": plugin_url,
-        "CUTOVER_TENANT": "sample",
+        **{name: value for name, value in tenant.items() if database_url is not None and value is not None},
         "CUTOVER_PLUGIN_LISTEN": addresses[0],
         "CUTOVER_MEMORIES_LISTEN": addresses[1],
         "CUTOVER_OPS_LISTEN": addresses[2],

@@ -47,6 +47,8 @@ class Tally:
     """What the traffic came to, for progress lines and final words."""
 
     acknowledged: int = 0
+    acknowledged_by_daemon: int = 0
+    """Without the writes by direct SQL."""
     refused: int = 0
     unknown: int = 0
     missing: int = 0
@@ -268,6 +270,7 @@ class Traffic:
         if reply.outcome is Outcome.DONE:
             self.tally.acknowledged += 1
             if reply.status:
+                self.tally.acknowledged_by_daemon += 1
                 self.tally.last_done = time.monotonic()
 
     def count(self, reply: Reply) -> None:
