@@ -33,8 +33,11 @@ OTHER: Final = "other"
 
 OPERATIONS: Final = {
     "plugin": ("health", "put_namespace", "patch_namespace", "delete_namespace", "commit", "search", "forget"),
-    "memories": ("list", "create", "edit", "delete", "session_search", "upstream"),
-    "mcp": ("initialize", "tools_list", "tools_call", "upstream"),
+    "memories": ("list_memories", "create_memory", "edit_memory", "delete_memory", "session_search"),
+    "mcp": (
+        *("mcp", "mcp_stream", "commit_memory", "recall_memory", "commit_memory_v2", "search_memory"),
+        *("commit_summary", "list_writable_namespaces", "list_readable_namespaces", "forget_memory"),
+    ),
 }
 REQUEST_OUTCOMES: Final = ("ok", "client_error", "refused", "error")
 REFUSALS: Final = (
@@ -62,7 +65,7 @@ ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
 SWEEPS: Final = ("count",)
 SWEEP_OUTCOMES: Final = ("clean", "drift", "partial", "failed")
 BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
-THROTTLES: Final = ("latency", "backlog", "breaker", "rate", "pause_file", "paused")
+THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "draining")
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
 
 REQUEST_BUCKETS: Final = (

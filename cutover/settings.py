@@ -150,9 +150,11 @@ class Settings(BaseSettings):
         "CUTOVER_ADMIN_TOKEN", None, example="file:/run/secrets/cutover-admin-token", secret=True
     )
     admin_tokens_file: Path | None = _variable("CUTOVER_ADMIN_TOKENS_FILE", None, example="/etc/cutover/tokens.toml")
-    body_limit: Size = _variable("CUTOVER_BODY_LIMIT", 2 * 1024 * 1024, example="2MiB", ge=1024, le=64 * 1024 * 1024)
+    body_limit: Size = _variable("CUTOVER_BODY_LIMIT", 4 * 1024 * 1024, example="4MiB", ge=1024, le=64 * 1024 * 1024)
     header_deadline: Seconds = _variable("CUTOVER_HEADER_DEADLINE", 5.0, example="5s", gt=0, le=120)
     body_deadline: Seconds = _variable("CUTOVER_BODY_DEADLINE", 10.0, example="10s", gt=0, le=600)
+    idle_deadline: Seconds = _variable("CUTOVER_IDLE_DEADLINE", 120.0, example="2m", ge=1, le=3600)
+    """How long a connection may be kept without a request."""
     answer_deadline: Seconds = _variable("CUTOVER_ANSWER_DEADLINE", 1.8, example="1.8s", gt=0, le=60)
     """The plugin face answers within this: its caller gives up at 2 s (domain §2)."""
 
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
     breaker_ratio: Number = _variable("CUTOVER_BREAKER_RATIO", 0.5, example="0.5", gt=0, le=1)
     breaker_window: Seconds = _variable("CUTOVER_BREAKER_WINDOW", 10.0, example="10s", gt=0, le=600)
     breaker_open: Seconds = _variable("CUTOVER_BREAKER_OPEN", 1.0, example="1s", gt=0, le=600)
+    """The longest pause of an open breaker before it sends a canary."""
 
     # -- writes (architecture §3)
     refuse: Literal["all", "writes"] = _variable("CUTOVER_REFUSE", "all", example="all")
@@ -197,6 +200,8 @@ class Settings(BaseSettings):
     backfill_chunk: int = _variable("CUTOVER_BACKFILL_CHUNK", 500, example="500", ge=1, le=10_000)
     backfill_rate: Number = _variable("CUTOVER_BACKFILL_RATE", 0.0, example="1000", ge=0)
     """Rows per second; 0 leaves the pace to the throttle."""
+    backfill_queue: int = _variable("CUTOVER_BACKFILL_QUEUE", 2000, example="2000", ge=1)
+    """The backfill's marks that may wait for delivery before it makes more."""
     backfill_pause_file: Annotated[Path, BeforeValidator(_directory_exists)] | None = _variable(
         "CUTOVER_BACKFILL_PAUSE_FILE", None, example="/run/cutover/backfill.pause"
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
 POLL_SECONDS = 0.5
-RUNNING = ("running", "paused", "waiting", "draining")
+RUNNING = ("running", "paused")
 
 
 @click.command()
@@ -56,7 +56,8 @@ def backfill(
         if mode == "apply" and not no_wait:
             told = _follow(ops, told)
     emit(told, form)
-    if told.get("state") == "failed":
+    if told.get("state") in ("failed", "interrupted"):
+        say(f"the backfill {told['state']}: {told.get('why') or 'run it again, it goes on'}", "red")
         raise click.exceptions.Exit(ERROR)
     if mode == "apply" and told.get("quarantined"):
         say(f"{told['quarantined']} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
@@ -91,7 +92,7 @@ def progress_line(told: dict[str, Any]) -> str:
     share = _share(told)
     bar = "#" * round(share * 20)
     line = f"backfill [{bar:<20}] {share:6.1%}  {told.get('remaining', 0)} left"
-    if rate := told.get("rate"):
+    if rate := told.get("rate_rows_per_second"):
         line += f"  {rate:.0f} rows/s"
     if eta := told.get("eta_seconds"):
         line += f"  {eta:.0f} s to go"

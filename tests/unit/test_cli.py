@@ -259,12 +259,12 @@ def test_the_progress_line_says_how_far_how_fast_how_long_and_why_not_faster() -
         "state": "running",
         "total": 400,
         "remaining": 100,
-        "rate": 50.0,
+        "rate_rows_per_second": 50.0,
         "eta_seconds": 2.0,
-        "throttled": "latency",
+        "throttled": "queue",
     }
     line = progress_line(told)
-    for part in ("75.0%", "100 left", "50 rows/s", "2 s to go", "held back by latency"):
+    for part in ("75.0%", "100 left", "50 rows/s", "2 s to go", "held back by queue"):
         assert part in line
     assert "100.0%" in progress_line({"state": "done", "total": 0})
 

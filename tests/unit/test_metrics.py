@@ -68,7 +68,7 @@ def test_names_and_help_follow_the_conventions(metrics: Metrics) -> None:
 def every_event() -> list[events.Event]:
     t = "acme"
     return [
-        events.RequestFinished(t, "memories", "create", "ok", 0.3, TRACE),
+        events.RequestFinished(t, "memories", "create_memory", "ok", 0.3, TRACE),
         events.RequestRefused(t, "breaker_open"),
         events.StoreCalled(t, "plugin", "commit", "ok", 0.01),
         events.StoreWritten(t, "plugin", "ok", 3),
@@ -81,7 +81,7 @@ def every_event() -> list[events.Event]:
         events.PhaseChanged(t, Phase.A1, Phase.A2, 3, 77.0),
         events.ShadowReadCompared(t, "match", 1.0),
         events.SweepFinished(t, "count", "drift", 0.1, 1.0, DriftLedger(9, 5, 1, 1, 1, 1, {("legacy", "team"): 4})),
-        events.BackfillAdvanced(t, 500, 20, 1, 4500, 1000.0, 4.5, "latency"),
+        events.BackfillAdvanced(t, 500, 20, 1, 4500, 1000.0, 4.5, "queue"),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
     ]
 
@@ -93,8 +93,8 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         observe(event)
     t = {"tenant": "acme"}
     expected = [
-        ("cutover_requests_total", {"face": "memories", "operation": "create", "outcome": "ok"}, 1),
-        ("cutover_request_duration_seconds_count", {"face": "memories", "operation": "create"}, 1),
+        ("cutover_requests_total", {"face": "memories", "operation": "create_memory", "outcome": "ok"}, 1),
+        ("cutover_request_duration_seconds_count", {"face": "memories", "operation": "create_memory"}, 1),
         ("cutover_refused_total", {"reason": "breaker_open"}, 1),
         ("cutover_store_duration_seconds_count", {"store": "plugin", "operation": "commit"}, 1),
         ("cutover_store_writes_total", {"store": "plugin", "outcome": "ok"}, 3),
@@ -127,7 +127,7 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_backfill_remaining_rows", {}, 4500),
         ("cutover_backfill_rate_rows_per_second", {}, 1000),
         ("cutover_backfill_eta_seconds", {}, 4.5),
-        ("cutover_backfill_throttled", {"reason": "latency"}, 1),
+        ("cutover_backfill_throttled", {"reason": "queue"}, 1),
         ("cutover_task_last_checkpoint_timestamp_seconds", {"task": "backfill"}, 1000),
         ("cutover_task_failures_total", {"task": "reconciler"}, 1),
     ]
