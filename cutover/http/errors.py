@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from cutover.domain.errors import CutoverError, PluginRejected, Refused
+from cutover.domain.errors import CutoverError, OperatorError, PluginRejected, Refused
 
 CONTRACT_CODES = frozenset({"bad_request", "not_found", "forbidden", "internal", "unavailable"})
 """The only codes that the contract knows (domain §3)."""
@@ -76,8 +76,6 @@ def problem_of(error: Exception) -> Problem | None:
         return _of_http(error)
     if isinstance(error, RequestPayloadError):
         return Problem(400, "bad_request", "the body could not be read as HTTP", close=True)
-    if isinstance(error, TimeoutError):
-        return None
     return None
 
 
@@ -86,14 +84,17 @@ def _of_ours(error: CutoverError) -> Problem:
     if error.status == 503:
         after = error.retry_after if isinstance(error, Refused) else 1.0
         headers["Retry-After"] = str(max(1, math.ceil(after)))
+    # An operator's command that cannot be carried out now is a conflict, not a fault of the daemon's.
+    status = 409 if isinstance(error, OperatorError) and error.status == 500 else error.status
+    known = error.code in CONTRACT_CODES and status == error.status
     return Problem(
-        error.status,
-        error.code if error.code in CONTRACT_CODES else code_for(error.status),
+        status,
+        error.code if known else code_for(status),
         error.message,
         error.next_step,
         error.details if isinstance(error, PluginRejected) else None,
         headers,
-        close=error.status in (408, 413),
+        close=status in (408, 413),
     )
 
 

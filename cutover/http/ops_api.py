@@ -144,7 +144,7 @@ class OpsApi:
             target, actor=who, reason=body.reason, expected_epoch=state.epoch
         )
         self._cache.forget(tenant.name)
-        answer = {"tenant": tenant.name, "from": state.phase, **changed, "note": NOT_ENFORCED}
+        answer = {"tenant": tenant.name, "from": state.phase, "phase": target, **changed, "note": NOT_ENFORCED}
         if gate is not None:
             answer["gate"] = {"status": gate.status, "failed": [c.output for c in gate.checks if c.status == "fail"]}
         return json_response(200, answer, _NO_STORE)
