@@ -26,7 +26,7 @@ from cutover.domain.requests import Caller
 from cutover.http import wire
 from cutover.http.connection import FaceConnection
 from cutover.http.errors import Problem, Shape, code_for, problem_of
-from cutover.http.limits import Limits, connections_allowed
+from cutover.http.limits import Limits, connections_allowed, raise_open_files
 from cutover.http.listen import Address, UnixAddress, bind, bound_address, remove_socket
 
 TENANT_PREFIX = "/tenants/{tenant}"
@@ -204,7 +204,7 @@ class Face(Generic[T]):
         self._tenants = tenants
         self._shape = shape
         self._connections: dict[FaceConnection, None] = {}
-        self._max_connections = connections_allowed(self.limits)
+        self._max_connections = 0
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -219,7 +219,12 @@ class Face(Generic[T]):
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self, addresses: Iterable[Address]) -> None:
-        """Listen on every address. Raises `BadSetting` for one that cannot be had."""
+        """Listen on every address. Raises `BadSetting` for one that cannot be had.
+
+        Also lifts the process's soft limit on open files to the hard one: every connection is a descriptor.
+        """
+        raise_open_files()
+        self._max_connections = connections_allowed(self.limits)
         self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         manager = self._runner.server
