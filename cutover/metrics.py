@@ -222,6 +222,14 @@ class Metrics:
         encode, content_type = choose_encoder(_OPEN if _OPEN in accept.lower() else "text/plain")
         return content_type, encode(self.registry)
 
+    async def watch_loop(self, *, interval: float = 0.5) -> None:
+        """Measure for ever how late the event loop is for a timer of `interval` seconds: a task of the daemon's."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(interval)
+            self.event_loop_lag.observe(max(0.0, loop.time() - before - interval))
+
 
 class MetricsObserver:
     """Turns events into series. `known_writers`: application names that bypass writes are told apart by."""
@@ -264,10 +272,6 @@ class MetricsObserver:
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
-
-    def loop_lag(self, seconds: float) -> None:
-        """How late the event loop was for a timer."""
-        self._metrics.event_loop_lag.observe(seconds)
 
     def _child(self, family: Counter | Gauge | Histogram, *labels: str) -> Any:
         """The labelled child, looked up in the library once."""
@@ -430,12 +434,3 @@ def _known_label_sets(
         m.journal_rows,
     ):
         yield family, ()
-
-
-async def watch_event_loop(observer: MetricsObserver, *, interval: float = 0.5) -> None:
-    """Measures for ever how late the loop is for a timer of `interval` seconds. The daemon runs it as a task."""
-    loop = asyncio.get_running_loop()
-    while True:
-        before = loop.time()
-        await asyncio.sleep(interval)
-        observer.loop_lag(max(0.0, loop.time() - before - interval))

@@ -20,6 +20,8 @@ RUNNING = ("running", "paused")
 @click.command()
 @click.option("--dry-run", "mode", flag_value="dry-run", help="Count what would be copied and what cannot be placed.")
 @click.option("--apply", "mode", flag_value="apply", help="Copy. Run it again after any interruption: it goes on.")
+@click.option("--pause", "mode", flag_value="pause", help="Hold the one that runs.")
+@click.option("--resume", "mode", flag_value="resume", help="Let it go on.")
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @click.option("--no-wait", is_flag=True, help="Start it and end; `cutover status` shows how it goes.")
@@ -42,26 +44,37 @@ def backfill(
     from cutover.cli.ops_client import Ops
 
     if mode is None:
-        raise click.UsageError("Give --dry-run or --apply.")
-    body = {
-        "mode": mode,
-        "actor": getpass.getuser(),
-        **({"workspace": str(workspace)} if workspace else {}),
-        **({"limit": limit} if limit else {}),
-    }
+        raise click.UsageError("Give --dry-run or --apply (or --pause, --resume).")
     with Ops(tenant=tenant, timeout=120.0) as ops:
+        if mode in ("pause", "resume"):
+            emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
+            return
         if mode == "apply":
             confirm(yes, f"This copies {'one workspace' if workspace else 'every memory'} to the plugin.")
+        body = {
+            "mode": mode,
+            "actor": getpass.getuser(),
+            **({"workspace": str(workspace)} if workspace else {}),
+            **({"limit": limit} if limit else {}),
+        }
         told = ops.post("/api/v1/backfill", body)
-        if mode == "apply" and not no_wait:
-            told = _follow(ops, told)
-    emit(told, form)
-    if told.get("state") in ("failed", "interrupted"):
-        say(f"the backfill {told['state']}: {told.get('why') or 'run it again, it goes on'}", "red")
+        if mode == "dry-run" or no_wait:
+            emit(told, form)
+            return
+        told = _follow(ops, told)
+        quarantined = _quarantined(ops)
+    emit({**told, "quarantined": quarantined}, form)
+    if told.get("state") != "finished":
+        say(f"the backfill {told.get('state')}: {told.get('why') or 'run it again, it goes on'}", "red")
         raise click.exceptions.Exit(ERROR)
-    if mode == "apply" and told.get("quarantined"):
-        say(f"{told['quarantined']} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
+    if quarantined:
+        say(f"{quarantined} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
         raise click.exceptions.Exit(DIVERGENT)
+
+
+def _quarantined(ops: "Ops") -> int:
+    """How many memories of the tenant wait in quarantine, from whichever cause."""
+    return int((ops.get("/api/v1/status").get("marks") or {}).get("quarantined") or 0)
 
 
 def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
