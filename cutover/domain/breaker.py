@@ -182,6 +182,11 @@ class Breaker:
         """The state as of the last call: time alone changes nothing until `admit`, `wants_canary` or a result asks."""
         return self._state
 
+    @property
+    def generation(self) -> int:
+        """Counts the openings; see `Admission`."""
+        return self._generation
+
     def admit(self, now: float) -> Admission:
         """Whether a caller's request may be sent now."""
         self._finish_ramp(now)

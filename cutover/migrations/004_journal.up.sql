@@ -310,10 +310,15 @@ create function cutover.claim_marks(p_epoch bigint, p_owner uuid, p_limit intege
 returns setof cutover.write_result
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    v_phase text := cutover.enter(p_epoch);
+    v_phase text;
     v_ids   uuid[];
 begin
-    if v_phase = 'A0' then
+    -- Not cutover.enter: a phase change holds writes back while it waits for exactly these deliveries. A state claimed
+    -- just before a flip is still right after it, because a journal write of that memory finds it leased.
+    select s.phase into v_phase from cutover.phase_state s where s.epoch = p_epoch;
+    if not found then
+        raise exception 'epoch % is over', p_epoch using errcode = 'CU001';
+    elsif v_phase = 'A0' then
         return;
     end if;
     if p_backfill then

@@ -148,6 +148,15 @@ begin
     return v_count;
 end $$;
 
+-- The same for deletes whose namespaces are known from their tombstones: all there is for a contract-only plugin.
+create function cutover.mark_tombstones() returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    select t.memory_id, nextval('cutover.rev_seq'), t.held_in, 'repair', 'cutover' from cutover.tombstone t
+    where not exists (select from public.agent_memories a where a.id = t.memory_id) order by t.memory_id
+    on conflict (memory_id) do update set rev = excluded.rev, held_in = m.held_in || excluded.held_in
+$$;
+
 -- Fold the insert-only log of foreign writes into one row per writer; gives back what was new.
 create function cutover.fold_bypass_writes(p_limit integer) returns table (writer text, writes bigint)
 language sql set search_path = pg_catalog, pg_temp as $$

@@ -1,0 +1,57 @@
+"""What an operator can ask of one tenant (the ops API's control routes). Answers are JSON-able, without content."""
+
+from typing import Any
+from uuid import UUID
+
+from cutover.domain.errors import OperatorError
+from cutover.domain.phase import Phase
+from cutover.engine.backfill import Backfill
+from cutover.engine.creation_times import CreationTimes
+from cutover.engine.sweep import CountSweeper
+from cutover.engine.transition import Transition
+
+
+class Operations:
+    """One tenant's controls."""
+
+    def __init__(
+        self, transition: Transition, sweeper: CountSweeper, backfill: Backfill, creation_times: CreationTimes
+    ) -> None:
+        self._transition = transition
+        self._sweeper = sweeper
+        self._backfill = backfill
+        self._creation_times = creation_times
+
+    async def change_phase(self, target: Phase, *, actor: str, reason: str, expected_epoch: int) -> dict[str, Any]:
+        """Go one step; raises `IllegalStep`."""
+        return (await self._transition.change(target, actor, reason, expected_epoch)).as_json()
+
+    async def run_count_sweep(self) -> dict[str, Any]:
+        """Sweep now and give the result."""
+        await self._creation_times.flush()
+        return (await self._sweeper.run("operator")).as_json()
+
+    async def start_backfill(
+        self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str
+    ) -> dict[str, Any]:
+        """Begin a backfill, or (not `apply`) say what it would do."""
+        if not apply:
+            return {"dry_run": True, **(await self._backfill.plan(workspace_id)).as_json()}
+        return (await self._backfill.start(actor, workspace_id, limit)).as_json()
+
+    async def backfill_status(self) -> dict[str, Any]:
+        """The run under way, or the last one of this process."""
+        progress = self._backfill.progress
+        complete = await self._backfill.complete()
+        if progress is None:
+            return {"state": "idle", "complete": complete}
+        return {**progress.as_json(), "complete": complete}
+
+    async def pause_backfill(self, *, paused: bool, actor: str) -> dict[str, Any]:
+        """Hold the run under way, or let it go on."""
+        del actor
+        progress = self._backfill.progress
+        if progress is None or progress.state not in ("running", "paused"):
+            raise OperatorError("no backfill is under way", next_step="cutover backfill --apply")
+        self._backfill.hold(paused)
+        return progress.as_json()

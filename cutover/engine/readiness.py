@@ -1,0 +1,178 @@
+"""Evidence, gathered: what the gates (`domain/gate.py`) judge and what `cutover status` shows.
+
+Cheap things are read as they are now. What costs a query is kept for a moment, and every query has a deadline: a
+probe must be answered even when the database is not.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from cutover.domain.errors import CutoverError
+from cutover.domain.gate import Evidence, HealthReport, every_check, readiness_for, report, serving
+from cutover.domain.phase import Phase
+from cutover.engine.admission import Admission
+from cutover.engine.backfill import Backfill
+from cutover.engine.health import PluginHealthMonitor
+from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.reconciler import Reconciler
+from cutover.engine.sweep import CountSweeper
+from cutover.stores import migrate
+from cutover.stores.database import Database
+from cutover.stores.plugin_database import PluginDatabase
+
+_QUERY_SECONDS = 2.0
+_KEEP_SECONDS = 5.0
+
+
+class Readiness:
+    """Gathers one tenant's evidence."""
+
+    def __init__(
+        self,
+        tenant: str,
+        database: Database,
+        phase: PhaseWatch,
+        health: PluginHealthMonitor,
+        admission: Admission,
+        reconciler: Reconciler,
+        sweeper: CountSweeper,
+        backfill: Backfill,
+        plugin_database: PluginDatabase | None,
+        *,
+        sweep_interval: float,
+    ) -> None:
+        self._tenant = tenant
+        self._database = database
+        self._phase = phase
+        self._health = health
+        self._admission = admission
+        self._reconciler = reconciler
+        self._sweeper = sweeper
+        self._backfill = backfill
+        self._plugin_database = plugin_database
+        self._sweep_max_age = 3 * sweep_interval
+        self._slow: dict[str, Any] = {}
+        self._slow_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def serving(self) -> HealthReport:
+        """Can traffic be served in the current phase now?"""
+        evidence = await self.gather()
+        return report(self._tenant, evidence.phase, None, serving(evidence))
+
+    async def for_phase(self, target: Phase) -> HealthReport:
+        """May `target` be entered, or do its invariants hold?"""
+        evidence = await self.gather()
+        return report(self._tenant, evidence.phase, target, readiness_for(target, evidence))
+
+    async def check(self, check_id: str) -> HealthReport | None:
+        """One check by id."""
+        evidence = await self.gather()
+        found = every_check(evidence).get(check_id)
+        return report(self._tenant, evidence.phase, None, [found]) if found is not None else None
+
+    async def gather(self) -> Evidence:
+        """The evidence as of now."""
+        await self._look()
+        state = self._phase.state
+        confirmed = state is not None and self._phase.confirmed_seconds_ago < _KEEP_SECONDS * 2
+        refused = self._admission.why_closed()
+        health, backlog, sweep = self._health, self._reconciler.backlog, self._sweeper.last
+        age = None if sweep is None else (datetime.now(UTC) - sweep.finished_at).total_seconds()
+        progress = self._backfill.progress
+        return Evidence(
+            phase=state.phase if state is not None and confirmed else None,
+            draining=self._admission.draining,
+            refusing=refused.message if refused is not None else "",
+            schema_expected=len(migrate.available()),
+            plugin_up=health.up,
+            plugin_why=health.why,
+            plugin_version=health.last.version if health.last is not None else None,
+            plugin_capabilities=health.last.capabilities if health.last is not None else frozenset(),
+            canary_ok=None if health.last_canary is None else health.last_canary == "",
+            canary_why=health.last_canary or "",
+            marks=backlog.total if backlog is not None else None,
+            oldest_mark_seconds=backlog.oldest_seconds if backlog is not None else 0.0,
+            unexplained=sweep.unexplained if sweep is not None else None,
+            sweep_age_seconds=age,
+            sweep_max_age_seconds=self._sweep_max_age,
+            backfill_remaining=None if progress is None else max(0, progress.total - progress.scanned),
+            quarantined=backlog.quarantined if backlog is not None else None,
+            quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
+            **self._slow,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What needs no query."""
+        state, backlog, sweep, health = self._phase.state, self._reconciler.backlog, self._sweeper.last, self._health
+        refused = self._admission.why_closed()
+        return {
+            "tenant": self._tenant,
+            "phase": state.phase.value if state is not None else None,
+            "meaning": state.phase.meaning if state is not None else None,
+            "epoch": state.epoch if state is not None else None,
+            "entered_at": state.entered_at.isoformat() if state is not None else None,
+            "refusing": None if refused is None else {"reason": refused.reason, "why": refused.message},
+            "plugin": {
+                "up": health.up,
+                "why": health.why,
+                "version": health.last.version if health.last is not None else None,
+                "breaker": health.breaker.state.value,
+                "canary": health.last_canary,
+                "recovered_in_seconds": health.recovered_in,
+            },
+            "marks": None
+            if backlog is None
+            else {
+                "total": backlog.total,
+                "by_origin": backlog.by_origin,
+                "oldest_seconds": round(backlog.oldest_seconds, 3),
+            },
+            "quarantined": backlog.quarantined if backlog is not None else None,
+            "journal_rows": backlog.journal_rows if backlog is not None else None,
+            "in_flight": self._admission.in_flight,
+            "drift": sweep.as_json() if sweep is not None else None,
+        }
+
+    async def _look(self) -> None:
+        """What costs queries, at most once in `_KEEP_SECONDS`; one prober at a time."""
+        async with self._lock:
+            if time.monotonic() - self._slow_at < _KEEP_SECONDS:
+                return
+            found: dict[str, Any] = {}
+            try:
+                async with asyncio.timeout(_QUERY_SECONDS):
+                    found |= await self._tenant_database()
+            except (CutoverError, TimeoutError) as error:
+                found |= {"database_reachable": False, "database_why": _words(error)}
+            try:
+                async with asyncio.timeout(_QUERY_SECONDS):
+                    found |= await self._plugin_tables()
+            except (CutoverError, TimeoutError):
+                found |= {"plugin_database_reachable": False}
+            self._slow, self._slow_at = found, time.monotonic()
+
+    async def _tenant_database(self) -> dict[str, Any]:
+        version = await self._database.fetchval("select max(version) from cutover.migration", timeout=_QUERY_SECONDS)
+        return {
+            "database_reachable": True,
+            "schema_version": version,
+            "backfill_complete": await self._backfill.complete(),
+        }
+
+    async def _plugin_tables(self) -> dict[str, Any]:
+        if self._plugin_database is None:
+            return {"plugin_database_reachable": False}
+        schema = await self._plugin_database.schema(timeout=_QUERY_SECONDS)
+        strays = await self._plugin_database.strays(timeout=_QUERY_SECONDS)
+        return {
+            "plugin_database_reachable": True,
+            "plugin_schema_known": schema.known,
+            "stray_rows": sum(strays.values()),
+        }
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CutoverError) else f"no answer within {_QUERY_SECONDS:g} s"

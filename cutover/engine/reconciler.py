@@ -1,0 +1,226 @@
+"""The reconciler: the only sender besides the write path (architecture §3). It delivers state, not events.
+
+It claims due marks (`cutover.claim_marks` takes the lease, records that a request is about to go out, and only then
+reads the current row with its rev), sends what the memory is now, and settles. A crash at any point leaves the mark
+with its lease; nobody sends for that memory again before T_z has passed, because until then the plugin may still act
+on what was sent.
+
+Two lanes: live changes first, the backfill's marks with what is left. Each is a queue of claimed states and a few
+senders, so that a slow memory does not hold the others up.
+"""
+
+import asyncio
+import random
+import time
+from uuid import UUID
+
+from cutover.domain.backoff import delay
+from cutover.domain.errors import CutoverError, Refused, StaleEpoch
+from cutover.domain.events import BypassWrites, DeliverySettled, MarkCounts, Observer, TaskFailed
+from cutover.domain.phase import Phase
+from cutover.engine.admission import Admission
+from cutover.engine.delivery import Deliverer, Delivery, Outcome
+from cutover.engine.health import PluginHealthMonitor
+from cutover.engine.inflight import Inflight
+from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.settle import Settler
+from cutover.engine.write import settlement_of
+from cutover.stores.ledger import Backlog, Ledger, Settlement, WriteResult
+
+_IDLE_SECONDS = 0.25
+_WATCH_SECONDS = 1.0
+_LEASE_SECONDS = 5.0
+"""How long a claimed state may wait for its turn; what has not been sent by then is given back unsent."""
+_BACKOFF_BASE = 0.2
+_BACKOFF_CAP = 10.0
+_UNPLACEABLE = ("no_workspace", "workspace_gone")
+
+
+class Reconciler:
+    """Delivers one tenant's marks. `senders` bounds its requests under way per lane."""
+
+    def __init__(
+        self,
+        tenant: str,
+        ledger: Ledger,
+        phase: PhaseWatch,
+        deliverer: Deliverer,
+        settler: Settler,
+        inflight: Inflight,
+        health: PluginHealthMonitor,
+        admission: Admission,
+        observer: Observer,
+        *,
+        senders: int,
+        timeout: float,
+        quarantine: float,
+    ) -> None:
+        self._tenant = tenant
+        self._ledger = ledger
+        self._phase = phase
+        self._deliverer = deliverer
+        self._settler = settler
+        self._inflight = inflight
+        self._health = health
+        self._admission = admission
+        self._observer = observer
+        self._senders = senders
+        self._timeout = timeout
+        self._quiet = _LEASE_SECONDS + timeout + quarantine
+        self._wake = asyncio.Event()
+        self._delivered = 0
+        self.backlog: Backlog | None = None
+        """The last look at what waits."""
+
+    @property
+    def delivered(self) -> int:
+        """Memories delivered since the start, for rates."""
+        return self._delivered
+
+    def wake(self) -> None:
+        """Look for due marks now."""
+        self._wake.set()
+
+    async def run(self, *, backfill: bool) -> None:
+        """Deliver one lane for ever."""
+        queue: asyncio.Queue[tuple[WriteResult, float]] = asyncio.Queue(maxsize=self._senders)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._senders):
+                group.create_task(self._sender(queue), name=f"sender {number}")
+            while True:
+                claimed = await self._claim(backfill=backfill)
+                until = time.monotonic() + _LEASE_SECONDS
+                for state in claimed:
+                    await queue.put((state, until))
+                if not claimed:
+                    await self._rest()
+
+    async def watch(self) -> None:
+        """Keep the counts fresh: backlog for admission and metrics, foreign writers by name."""
+        while True:
+            try:
+                self.backlog = await self._ledger.backlog()
+                self._admission.live_marks = self.backlog.live
+                self._observer(
+                    MarkCounts(
+                        self._tenant,
+                        self.backlog.by_origin,
+                        self.backlog.oldest_seconds,
+                        self.backlog.quarantined,
+                        self.backlog.journal_rows,
+                    )
+                )
+                for writer, count in (await self._ledger.fold_bypass_writes()).items():
+                    self._observer(BypassWrites(self._tenant, writer, count))
+            except CutoverError as error:
+                self._failed("backlog", error)
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _claim(self, *, backfill: bool) -> list[WriteResult]:
+        """Due marks of the lane, while the plugin is fit to be asked. An unhealthy plugin gets nothing at all."""
+        try:
+            state = self._phase.current()
+            if state.phase is Phase.A0 or not self._health.admit().ok:
+                return []
+            # The claim's clock starts before the statement, so our own lease ends before the recorded one does.
+            return await self._ledger.claim(state.epoch, self._quiet, self._senders * 8, backfill=backfill)
+        except StaleEpoch:
+            await self._reload()
+        except Refused:
+            return []
+        except CutoverError as error:
+            self._failed("claim", error)
+        return []
+
+    async def _reload(self) -> None:
+        try:
+            await self._phase.reload()
+        except CutoverError as error:
+            self._failed("phase", error)
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS * (0.5 + random.random())):  # noqa: S311 - spreads replicas
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _sender(self, queue: asyncio.Queue[tuple[WriteResult, float]]) -> None:
+        while True:
+            state, until = await queue.get()
+            # A sender must survive anything one memory can do to it; what it cannot handle stays under its lease.
+            try:
+                await self._deliver(state, until)
+            except CutoverError as error:
+                self._failed("deliver", error)
+
+    async def _deliver(self, state: WriteResult, until: float) -> None:
+        assert state.rev is not None  # noqa: S101
+        assert state.lease_id is not None  # noqa: S101
+        if not await self._inflight.acquire(state.memory_id, until - time.monotonic()):
+            self._give_back(state)
+            return
+        try:
+            if time.monotonic() >= until:
+                self._give_back(state)
+                return
+            outcome, note = await self._send(state, time.monotonic() + self._timeout)
+            pause = delay(state.attempts, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
+            settlement = Settlement(
+                state.memory_id,
+                state.rev,
+                state.lease_id,
+                state.seq,
+                outcome,
+                pause if outcome == "failed" else 0,
+                note,
+            )
+            self._settler.note(settlement)
+        finally:
+            self._inflight.release(state.memory_id)
+        self._delivered += outcome == "delivered"
+        word = "retry" if outcome == "failed" else outcome
+        self._observer(DeliverySettled(self._tenant, "reconciler", word, state.memory_id, state.rev))
+
+    async def _send(self, state: WriteResult, deadline: float) -> tuple[str, str]:
+        """Send what the memory is now; gives the outcome and the note for the ledger."""
+        reason = _why_unplaceable(state)
+        if reason is None and state.status == "upsert":
+            delivery = await self._deliverer.upsert(state, deadline, background=True)
+            if delivery.outcome is not Outcome.REJECTED:
+                return settlement_of(delivery)
+            reason = settlement_of(delivery)[1]
+        # Gone, or not to be placed: then the plugin must not go on showing what it may still hold.
+        forgotten: Delivery = await self._deliverer.forget(state, deadline, background=True)
+        if reason is None or forgotten.outcome is not Outcome.DELIVERED:
+            return settlement_of(forgotten)
+        return "quarantined", reason
+
+    def _give_back(self, state: WriteResult) -> None:
+        assert state.rev is not None  # noqa: S101
+        assert state.lease_id is not None  # noqa: S101
+        self._settler.note(Settlement(state.memory_id, state.rev, state.lease_id, None, "failed", 0.0, "not sent"))
+
+    def _failed(self, what: str, error: CutoverError) -> None:
+        self._observer(TaskFailed(self._tenant, f"reconciler.{what}", type(error).__name__, error.message))
+
+
+def _why_unplaceable(state: WriteResult) -> str | None:
+    """The quarantine reason of a state that no plugin could take, or None."""
+    if state.status in _UNPLACEABLE:
+        return f"{state.status}:"
+    if state.status == "upsert" and state.namespace is None:
+        return "workspace_gone:"
+    if state.status == "upsert" and not state.content.strip():
+        return "empty_content:"
+    return None
+
+
+async def wait_until_drained(ledger: Ledger, ids: list[UUID], deadline: float) -> bool:
+    """Wait until none of `ids` carries a mark; False at `deadline` (`time.monotonic()` seconds)."""
+    while await ledger.marked_among(ids):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

@@ -1,0 +1,78 @@
+"""Telling the ledger how deliveries ended, in batches and off the request path.
+
+A delivered write may be answered before its mark is cleared: losing the clear costs one more delivery of the same
+state, never a write. Until the ledger has been told, `settled_lease` lets the next write of the same memory go on at
+once instead of waiting for T_z.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from cutover.domain.errors import CutoverError, DatabaseFault
+from cutover.domain.events import Observer, TaskFailed
+from cutover.engine.batch import NaturalBatcher
+from cutover.stores.ledger import Ledger, Settlement
+
+_RETRY_SECONDS = 0.25
+_ATTEMPTS = 40
+
+
+class Settler:
+    """Batches settlements. `on_superseded` is called when a delivered memory had changed meanwhile and is due again."""
+
+    def __init__(self, tenant: str, ledger: Ledger, observer: Observer, on_superseded: Callable[[], None]) -> None:
+        self._tenant = tenant
+        self._ledger = ledger
+        self._observer = observer
+        self._on_superseded = on_superseded
+        self._batcher: NaturalBatcher[Settlement, bool] = NaturalBatcher(self._run, limit=256)
+        self._settled: dict[UUID, int] = {}
+        self._pending: set[asyncio.Task[bool]] = set()
+
+    def settled_lease(self, memory_id: UUID) -> int | None:
+        """A lease on this memory that is over although the ledger may not know yet. Only under `Inflight`."""
+        return self._settled.get(memory_id)
+
+    def note(self, settlement: Settlement) -> None:
+        """Record an outcome soon; does not wait."""
+        task = asyncio.create_task(self.settle(settlement), name="settle")
+        self._pending.add(task)
+        task.add_done_callback(self._finished)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Record an outcome now; True when the mark is gone."""
+        if settlement.outcome != "ambiguous":
+            self._settled[settlement.memory_id] = settlement.lease_id
+        try:
+            cleared = await self._batcher.submit(settlement)
+        finally:
+            if self._settled.get(settlement.memory_id) == settlement.lease_id:
+                del self._settled[settlement.memory_id]
+        if not cleared and settlement.outcome == "delivered":
+            self._on_superseded()
+        return cleared
+
+    async def flush(self) -> None:
+        """Wait for everything noted so far (shutdown)."""
+        while self._pending:
+            await asyncio.wait(set(self._pending))
+
+    async def _run(self, settlements: Sequence[Settlement]) -> Sequence[bool | Exception]:
+        for attempt in range(_ATTEMPTS):
+            try:
+                cleared = await self._ledger.settle(settlements)
+                return [cleared.get(s.memory_id, False) for s in settlements]
+            except DatabaseFault:
+                raise
+            except CutoverError:
+                # The marks are durable and fall due after T_z in any case; trying on only saves that wait.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+        raise AssertionError("unreachable")
+
+    def _finished(self, task: asyncio.Task[bool]) -> None:
+        self._pending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer(TaskFailed(self._tenant, "settle", type(error).__name__, str(error)))

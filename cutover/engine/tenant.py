@@ -1,0 +1,314 @@
+"""A tenant put together: its stores, its write and read paths, its tasks (architecture §9).
+
+Everything one tenant has is made here and nowhere else, and nothing is shared between tenants, so that a dead plugin
+of one cannot touch another.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from cutover.domain.breaker import BreakerPolicy, ProbePolicy
+from cutover.domain.errors import BootRefused, CutoverError, NotFound
+from cutover.domain.events import Observer
+from cutover.domain.gate import HealthReport
+from cutover.domain.limiter import Limiter, LimiterPolicy
+from cutover.domain.phase import Phase
+from cutover.engine.admission import Admission
+from cutover.engine.backfill import Backfill, BackfillLimits
+from cutover.engine.creation_times import CreationTimes
+from cutover.engine.delivery import Deliverer
+from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
+from cutover.engine.inflight import Inflight
+from cutover.engine.memory_service import MemoryService
+from cutover.engine.namespaces import NamespaceOperations
+from cutover.engine.operations import Operations
+from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.plugin_gate import PluginGate
+from cutover.engine.plugin_process import PluginProcess, check_pgvector
+from cutover.engine.plugin_reads import PluginReads
+from cutover.engine.read import Reads
+from cutover.engine.readiness import Readiness
+from cutover.engine.reconciler import Reconciler
+from cutover.engine.schedule import Schedule
+from cutover.engine.settle import Settler
+from cutover.engine.shadow_read import ShadowReader
+from cutover.engine.sweep import CountSweeper
+from cutover.engine.transition import Transition
+from cutover.engine.write import WritePath
+from cutover.stores import migrate
+from cutover.stores.database import Database
+from cutover.stores.drift import DriftCounter
+from cutover.stores.ledger import Ledger
+from cutover.stores.legacy import LegacyStore
+from cutover.stores.namespace_deletion import NamespaceDeletion
+from cutover.stores.namespaces import NamespaceStore
+from cutover.stores.notifications import Notifications
+from cutover.stores.plugin import PluginClient
+from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
+from cutover.stores.runs import Runs
+from cutover.stores.strays import PluginStrays
+
+_APPLICATION = "cutover"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantOptions:
+    """What one tenant is made of. Times in seconds; see the settings of the same names for meaning and bounds."""
+
+    name: str
+    database_url: str
+    plugin_url: str
+    plugin_database_url: str | None
+    plugin_command: tuple[str, ...] | None
+    pool_size: int
+    plugin_timeout: float
+    probe_interval: float
+    probe_timeout: float
+    probe_policy: ProbePolicy
+    breaker_policy: BreakerPolicy
+    refuse: Literal["all", "writes"]
+    max_in_flight: int
+    max_backlog: int
+    delivery_deadline: float
+    quarantine: float
+    phase_lease: float
+    reconciler_senders: int
+    shadow_ratio: float
+    sweep_interval: float
+    backfill: BackfillLimits
+
+
+class Tenant:
+    """One tenant at work. `open` connects and migrates; `tasks` are what must run while it serves."""
+
+    def __init__(
+        self,
+        options: TenantOptions,
+        database: Database,
+        client: PluginClient,
+        plugin_database: PluginDatabase | None,
+        child: PluginProcess | None,
+        observer: Observer,
+    ) -> None:
+        self.name = options.name
+        self._options = options
+        self._database = database
+        self._plugin_database = plugin_database
+        self._child = child
+        self._client = client
+        ledger = Ledger(database, uuid.uuid4())
+        self.phase = PhaseWatch(self.name, ledger, observer, lease=options.phase_lease)
+        self.health = PluginHealthMonitor(
+            self.name,
+            client,
+            observer,
+            interval=options.probe_interval,
+            timeout=options.probe_timeout,
+            probe_policy=options.probe_policy,
+            breaker_policy=options.breaker_policy,
+            owner=ledger.owner,
+        )
+        self.admission = Admission(
+            self.phase,
+            self.health,
+            refuse=options.refuse,
+            max_in_flight=options.max_in_flight,
+            max_backlog=options.max_backlog,
+        )
+        self._creation_times = CreationTimes(self.name, plugin_database, observer)
+        namespaces = NamespaceStore(database)
+        gate = PluginGate(Limiter(LimiterPolicy()))
+        deliverer = Deliverer(self.name, client, gate, self.health, namespaces, observer, self._creation_times.note)
+        self._settler = Settler(self.name, ledger, observer, lambda: self._reconciler.wake())
+        inflight = Inflight()
+        self._reconciler = Reconciler(
+            self.name, ledger, self.phase, deliverer, self._settler, inflight, self.health, self.admission, observer,
+            senders=options.reconciler_senders, timeout=options.plugin_timeout, quarantine=options.quarantine,
+        )  # fmt: skip
+        writes = WritePath(
+            self.name, ledger, self.phase, deliverer, self._settler, inflight, observer,
+            delivery_deadline=options.delivery_deadline, quarantine=options.quarantine,
+        )  # fmt: skip
+        self.legacy = LegacyStore(database)
+        plugin_reads = PluginReads(self.legacy, client)
+        self._shadow = ShadowReader(
+            tenant=self.name, legacy=self.legacy, plugin=plugin_reads, phase=self.phase.current, observer=observer,
+            ratio=options.shadow_ratio, recent_seconds=options.quarantine + options.delivery_deadline,
+        )  # fmt: skip
+        self.memories = MemoryService(
+            admission=self.admission,
+            phase=self.phase,
+            health=self.health,
+            writes=writes,
+            reads=Reads(
+                tenant=self.name, legacy=self.legacy, plugin=plugin_reads, phase=self.phase.current,
+                observer=observer, shadow=self._shadow,
+            ),
+            namespaces=NamespaceOperations(
+                client, namespaces, NamespaceDeletion(database), deliverer,
+                timeout=options.plugin_timeout, quarantine=options.quarantine,
+            ),
+            legacy=self.legacy,
+        )  # fmt: skip
+        runs = Runs(database)
+        counter = (
+            None
+            if plugin_database is None
+            else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE,))
+        )
+        self._sweeper = CountSweeper(self.name, counter, runs, observer)
+        self._backfill = Backfill(
+            self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
+        )
+        strays = None if plugin_database is None else PluginStrays(plugin_database.database)
+        self._transition = Transition(database, ledger, self.phase, self.health, self._reconciler, strays)
+        self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
+        self._readiness = Readiness(
+            self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
+            self._backfill, plugin_database, sweep_interval=options.sweep_interval,
+        )  # fmt: skip
+
+    @property
+    def tokens(self) -> LegacyStore:
+        """Where workspace tokens are looked up."""
+        return self.legacy
+
+    @property
+    def plugin_child_pid(self) -> int | None:
+        """The process id of the plugin, where it is our own child."""
+        return self._child.pid if self._child is not None else None
+
+    @classmethod
+    async def open(cls, options: TenantOptions, observer: Observer, stack: contextlib.AsyncExitStack) -> Self:
+        """Connect, migrate, start the child. What was opened is closed by `stack`, in reverse order."""
+        database = await Database.connect(
+            options.database_url, application_name=_APPLICATION, max_size=options.pool_size
+        )
+        stack.push_async_callback(database.close)
+        await migrate.up(database)
+        child = await _start_child(options, database, observer, stack)
+        client = PluginClient(options.plugin_url)
+        stack.push_async_callback(client.close)
+        tables = None
+        if (url := plugin_database_url(options.database_url, options.plugin_database_url)) is not None:
+            tables = await PluginDatabase.connect(url, application_name=_APPLICATION)
+            stack.push_async_callback(tables.close)
+        tenant = cls(options, database, client, tables, child, observer)
+        await tenant.phase.reload()
+        return tenant
+
+    async def boot_gate(self, seconds: float) -> None:
+        """In A1–A4, wait for the plugin to be healthy; raises `BootRefused` with the reason after `seconds`."""
+        state = self.phase.current()
+        if not state.phase.needs_plugin:
+            return
+        deadline = time.monotonic() + seconds
+        while not self.health.up:
+            if time.monotonic() >= deadline:
+                raise BootRefused(
+                    f"tenant {self.name} is in {state.phase} and its plugin was not healthy within {seconds:g} s:"
+                    f" {self.health.why}",
+                    next_step="start the plugin or mend MEMORY_PLUGIN_URL; `cutover doctor` says more",
+                )
+            await self.health.probe()
+            await asyncio.sleep(0.05)
+
+    def tasks(self, schedule: Schedule) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """The tasks of this tenant by name. None of them ever ends by itself."""
+        notifications = Notifications(
+            self._options.database_url, "cutover_phase", application_name=f"{_APPLICATION}-listen"
+        )
+        due = schedule.every(self._options.sweep_interval, f"sweep.count {self.name}")
+        yield f"phase {self.name}", lambda: self._watch_phase(notifications)
+        yield f"probe {self.name}", self.health.run
+        yield f"reconcile {self.name}", lambda: self._reconciler.run(backfill=False)
+        yield f"reconcile-backfill {self.name}", lambda: self._reconciler.run(backfill=True)
+        yield f"backlog {self.name}", self._reconciler.watch
+        yield f"backfill {self.name}", self._backfill.run
+        yield f"sweep {self.name}", lambda: self._sweep_when(due)
+        yield f"shadow {self.name}", self._shadow.run
+        yield f"creation-times {self.name}", self._creation_times.run
+        if self._child is not None:
+            yield f"plugin {self.name}", self._child.run
+
+    async def drain(self) -> None:
+        """Let nothing in any more, and tell the ledger what is known."""
+        self.admission.draining = True
+        await self._settler.flush()
+        await self._creation_times.flush()
+
+    async def readiness(self) -> HealthReport:
+        """`/readyz`: can traffic be served now?"""
+        return await self._readiness.serving()
+
+    async def readiness_for(self, phase: Phase) -> HealthReport:
+        """`/readyz/{phase}`."""
+        return await self._readiness.for_phase(phase)
+
+    async def check(self, check_id: str) -> HealthReport | None:
+        """`/readyz/checks/{id}`; None for an unknown id."""
+        return await self._readiness.check(check_id)
+
+    async def status(self) -> dict[str, Any]:
+        """Everything an operator wants to know at a glance; no content, no secrets."""
+        return {
+            **self._readiness.status(),
+            "backfill": await self.operations.backfill_status(),
+            "plugin_child_pid": self.plugin_child_pid,
+        }
+
+    async def _watch_phase(self, notifications: Notifications) -> None:
+        try:
+            await self.phase.run(notifications.wait)
+        finally:
+            await notifications.close()
+
+    async def _sweep_when(self, due: asyncio.Event) -> None:
+        due.set()  # the first one at start: evidence must not wait for the first interval
+        while True:
+            await due.wait()
+            due.clear()
+            with contextlib.suppress(CutoverError):  # what it found, even a failure, is in its record and its event
+                await self._sweeper.run("schedule")
+
+
+class Tenants:
+    """All tenants of the daemon, by name."""
+
+    def __init__(self, tenants: dict[str, Tenant], default: str | None) -> None:
+        self._tenants = tenants
+        self._default = default
+
+    @property
+    def default(self) -> Tenant | None:
+        """The tenant of paths without a prefix, if there is one."""
+        return self._tenants[self._default] if self._default is not None else None
+
+    def get(self, name: str) -> Tenant:
+        """One by name; raises `NotFound`."""
+        try:
+            return self._tenants[name]
+        except KeyError:
+            raise NotFound("no such tenant") from None
+
+    def __iter__(self) -> Iterator[Tenant]:
+        return iter(self._tenants.values())
+
+
+async def _start_child(
+    options: TenantOptions, database: Database, observer: Observer, stack: contextlib.AsyncExitStack
+) -> PluginProcess | None:
+    if options.plugin_command is None:
+        return None
+    await check_pgvector(database)
+    url = plugin_database_url(options.database_url, options.plugin_database_url)
+    environment = {"MEMORY_PLUGIN_DATABASE_URL": url} if url is not None else {}
+    child = PluginProcess(options.name, options.plugin_command, environment, observer)
+    await child.start()
+    stack.push_async_callback(child.stop)
+    return child

@@ -1,0 +1,443 @@
+"""The write path (architecture §3): mark and reconcile in A1 and A2, intent and journal in A3 and A4.
+
+One write in A1 or A2, as the reader of a trace sees it:
+
+  1. admission (`admission.py`), redaction, validation: nothing is written anywhere when one of them says no;
+  2. one round trip: `cutover.create_memories` and its siblings write the legacy row and take the mark with a lease,
+     in one transaction shared with whatever else queued meanwhile;
+  3. the plugin gets the state within the delivery deadline, counted from the request's arrival;
+  4. the mark is cleared where memory, rev and lease still match (off the request path, `settle.py`);
+  5. the answer says `delivered` or `pending`. Pending is safe: legacy is the authority and the mark is durable.
+
+A memory that has requests of its own under way is taken first (`inflight.py`), so that two edits reach the plugin in
+the order in which they reached legacy. A write that cannot have its memory in time, or not the lease, does not send:
+its mark does.
+
+In A3 and A4 the intent is durable before the plugin is asked. After a definite no the intent is withdrawn before the
+caller hears it; after an unclear outcome as well, and the mark brings the plugin back to the state before once T_z has
+passed. An intent that a crash left behind is delivered: nobody was told no.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+from uuid import UUID
+
+from cutover.domain.errors import (
+    Conflict,
+    CutoverError,
+    DatabaseFault,
+    DatabaseUnavailable,
+    Forbidden,
+    KeyReused,
+    NotFound,
+    PluginRejected,
+    Refused,
+    StaleEpoch,
+)
+from cutover.domain.events import DeliverySettled, Observer, StoreWritten
+from cutover.domain.memory import DEFAULT_LABEL
+from cutover.domain.phase import PhaseState
+from cutover.domain.requests import Caller, Receipt, Shadow
+from cutover.engine.batch import NaturalBatcher
+from cutover.engine.delivery import Deliverer, Delivery, Outcome, failure_note, refusal_note
+from cutover.engine.inflight import Inflight
+from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.settle import Settler
+from cutover.stores.ledger import JournalCommit, Ledger, LegacyCreate, Settlement, WriteResult
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whether this write has its memory to itself. Not `ours`: it may write legacy, but its mark does the sending."""
+
+    ours: bool
+    settled: int | None
+    """A lease on the memory that is over although the ledger may not know yet (see `settle.py`)."""
+
+
+_INFLIGHT_SHARE = 0.4
+"""Share of the delivery deadline that a write may wait for an earlier one of the same memory."""
+
+
+class WritePath:
+    """Carries writes out for one tenant. Content and rights were decided before (`memory_service.py`)."""
+
+    def __init__(
+        self,
+        tenant: str,
+        ledger: Ledger,
+        phase: PhaseWatch,
+        deliverer: Deliverer,
+        settler: Settler,
+        inflight: Inflight,
+        observer: Observer,
+        *,
+        delivery_deadline: float,
+        quarantine: float,
+    ) -> None:
+        self._tenant = tenant
+        self._ledger = ledger
+        self._phase = phase
+        self._deliverer = deliverer
+        self._settler = settler
+        self._inflight = inflight
+        self._observer = observer
+        self._deadline = delivery_deadline
+        self._quarantine = quarantine
+        # A request's own send ends by the deadline; T_z after that the plugin cannot act on it any more.
+        self._quiet = delivery_deadline + quarantine
+        self._creates: NaturalBatcher[LegacyCreate, WriteResult] = NaturalBatcher(
+            self._run_creates, weight=lambda row: len(row.content), parallel=2
+        )
+        self._commits: NaturalBatcher[JournalCommit, WriteResult] = NaturalBatcher(
+            self._run_commits, weight=lambda row: len(row.content), parallel=2
+        )
+
+    # -- what the service calls -------------------------------------------------------------------------------------
+
+    async def create(self, row: LegacyCreate, caller: Caller, *, fresh: bool) -> tuple[WriteResult, Shadow | None]:
+        """Write a new legacy row and deliver it (A0–A2). The status may be one that the caller must interpret."""
+        async with self._taken(row.id, caller, needed=not fresh, keyed=row.fingerprint is not None):
+            result = await self._create_once_more_if_cut_off(row)
+            if result.status != "ok":
+                return result, None
+            result = _with_content(result, row)
+            return result, await self._deliver_marked(result, caller)
+
+    async def replace(
+        self, row: LegacyCreate, caller: Caller, *, from_native: bool
+    ) -> tuple[WriteResult, Shadow | None]:
+        """A contract commit over an id that legacy (or, `from_native`, only the plugin) holds already (A0–A2)."""
+        async with self._taken(row.id, caller) as turn:
+            result = await self._fenced(
+                lambda state: self._ledger.replace(
+                    state.epoch, self._quiet, turn.settled, row, from_native=from_native, lease=turn.ours
+                )
+            )
+            if result.status != "ok":
+                return result, None
+            return result, await self._deliver_marked(result, caller)
+
+    async def edit(
+        self, memory_id: UUID, workspace_id: UUID, content: str | None, label: str | None, caller: Caller
+    ) -> tuple[WriteResult, Shadow | None]:
+        """PATCH on legacy (A0–A2)."""
+        async with self._taken(memory_id, caller) as turn:
+            result = await self._fenced(
+                lambda state: self._ledger.edit(
+                    state.epoch, self._quiet, turn.settled, memory_id, workspace_id, content, label, lease=turn.ours
+                )
+            )
+            if result.status != "ok":
+                return result, None
+            return result, await self._deliver_marked(result, caller)
+
+    async def delete(
+        self, memory_id: UUID, workspace_id: UUID | None, namespace: str | None, caller: Caller
+    ) -> tuple[WriteResult, Shadow | None]:
+        """DELETE on legacy (A0–A2)."""
+        async with self._taken(memory_id, caller) as turn:
+            result = await self._fenced(
+                lambda state: self._ledger.delete(
+                    state.epoch, self._quiet, turn.settled, memory_id, workspace_id, namespace, lease=turn.ours
+                )
+            )
+            if result.status != "ok":
+                return result, None
+            return result, await self._deliver_marked(result, caller, forget=True)
+
+    async def commit_journaled(self, row: JournalCommit, caller: Caller) -> WriteResult:
+        """Create or replace through the journal; `native` and `ok` are both successes."""
+        async with self._taken(row.id, caller, needed=not row.fresh, keyed=row.fingerprint is not None) as turn:
+            _must_be_ours(turn)
+            if turn.settled is not None:
+                row = replace(row, settled=turn.settled)
+            result = await self._fenced(lambda _: self._commits.submit(row))
+            if result.status in ("ok", "native"):
+                await self._deliver_intent(_with_content(result, row), caller, native=result.status == "native")
+            return result
+
+    async def edit_journaled(
+        self, memory_id: UUID, workspace_id: UUID, content: str | None, label: str | None, caller: Caller
+    ) -> WriteResult:
+        """PATCH through the journal (A3, A4)."""
+        async with self._taken(memory_id, caller) as turn:
+            _must_be_ours(turn)
+            result = await self._fenced(
+                lambda state: self._ledger.edit(
+                    state.epoch, self._quiet, turn.settled, memory_id, workspace_id, content, label, journal=True
+                )
+            )
+            if result.status == "ok":
+                await self._deliver_intent(result, caller, native=False)
+            return result
+
+    async def delete_journaled(
+        self, memory_id: UUID, workspace_id: UUID | None, namespace: str | None, caller: Caller
+    ) -> WriteResult:
+        """DELETE through the journal (A3, A4, and natives before)."""
+        async with self._taken(memory_id, caller) as turn:
+            _must_be_ours(turn)
+            result = await self._fenced(
+                lambda state: self._ledger.delete(
+                    state.epoch, self._quiet, turn.settled, memory_id, workspace_id, namespace, journal=True
+                )
+            )
+            if result.status in ("ok", "native", "unknown"):
+                await self._deliver_intent(
+                    result, caller, native=result.status == "native", forget=True, must_exist=result.status == "unknown"
+                )
+            return result
+
+    async def is_pending(self, memory_id: UUID) -> bool:
+        """Whether a memory still carries a mark (for the replay of an idempotent request)."""
+        return bool(await self._ledger.marked_among([memory_id]))
+
+    # -- the memory, and the phase ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _taken(
+        self, memory_id: UUID, caller: Caller, *, needed: bool = True, keyed: bool = False
+    ) -> AsyncIterator[Turn]:
+        """Hold the memory in this process, if it can be had in time.
+
+        Not `needed`: we minted the id, nobody else can know it. `keyed`: an idempotent request of the same key still
+        runs when it is taken (409).
+        """
+        if not needed:
+            yield Turn(ours=True, settled=None)
+            return
+        if keyed:
+            if not self._inflight.try_acquire(memory_id):
+                raise Conflict("a request with this Idempotency-Key is still running", next_step="wait for its answer")
+        else:
+            left = caller.arrived + self._deadline * _INFLIGHT_SHARE - time.monotonic()
+            if not await self._inflight.acquire(memory_id, left):
+                yield Turn(ours=False, settled=None)
+                return
+        try:
+            yield Turn(ours=True, settled=self._settler.settled_lease(memory_id))
+        finally:
+            self._inflight.release(memory_id)
+
+    async def _fenced(self, call: Callable[[PhaseState], Awaitable[T]]) -> T:
+        """Run under the believed epoch; when it is stale, reload the phase so that the caller can route anew."""
+        try:
+            return await call(self._phase.current())
+        except StaleEpoch:
+            await self._phase.reload()
+            raise
+
+    async def _create_once_more_if_cut_off(self, row: LegacyCreate) -> WriteResult:
+        """A connection that broke while the batch ran leaves its fate open. The same ids make asking again safe."""
+        try:
+            return await self._fenced(lambda _: self._creates.submit(row))
+        except DatabaseUnavailable:
+            result = await self._fenced(lambda _: self._creates.submit(row))
+        if result.status in ("exists", "replay"):
+            # It had been committed. The mark is there; its lease ended with the answer we never got.
+            return await self._fenced(lambda state: self._recover(state, row, result))
+        return result
+
+    async def _recover(self, state: PhaseState, row: LegacyCreate, result: WriteResult) -> WriteResult:
+        again = await self._ledger.edit(state.epoch, 0.0, None, row.id, row.workspace_id, None, None, lease=False)
+        same = again.status == "unchanged" and again.content == row.content and again.scope is row.scope
+        return _revive(again) if same else result
+
+    async def _run_creates(self, rows: Sequence[LegacyCreate]) -> Sequence[WriteResult | Exception]:
+        epoch = self._phase.current().epoch
+        try:
+            return await self._ledger.create(epoch, self._quiet, rows)
+        except DatabaseFault as fault:
+            if len(rows) == 1:
+                raise
+            return await self._one_by_one(lambda row: self._ledger.create(epoch, self._quiet, [row]), rows, fault)
+
+    async def _run_commits(self, rows: Sequence[JournalCommit]) -> Sequence[WriteResult | Exception]:
+        epoch = self._phase.current().epoch
+        order = sorted(range(len(rows)), key=lambda i: rows[i].id.bytes)  # one lock order in every daemon
+        ordered = [rows[i] for i in order]
+        try:
+            results: Sequence[WriteResult | Exception] = await self._ledger.begin_commits(epoch, self._quiet, ordered)
+        except DatabaseFault as fault:
+            if len(rows) == 1:
+                raise
+            results = await self._one_by_one(
+                lambda row: self._ledger.begin_commits(epoch, self._quiet, [row]), ordered, fault
+            )
+        back: list[WriteResult | Exception] = [DatabaseFault("no result")] * len(rows)
+        for position, result in zip(order, results, strict=True):
+            back[position] = result
+        return back
+
+    @staticmethod
+    async def _one_by_one(
+        call: Callable[[T], Awaitable[list[WriteResult]]], rows: Sequence[T], fault: DatabaseFault
+    ) -> list[WriteResult | Exception]:
+        """One row the database cannot take must not fail its neighbours in the batch."""
+        results: list[WriteResult | Exception] = []
+        for row in rows:
+            try:
+                results.extend(await call(row))
+            except CutoverError as error:
+                results.append(error)
+        return results or [fault]
+
+    # -- to the plugin -----------------------------------------------------------------------------------------------
+
+    async def _deliver_marked(self, result: WriteResult, caller: Caller, *, forget: bool = False) -> Shadow | None:
+        """Steps 3–5 for a legacy write. None in A0, where there is no mark."""
+        self._observer(StoreWritten(self._tenant, "legacy", "ok"))
+        if result.rev is None:
+            return None
+        if result.lease_id is None:
+            return Shadow.PENDING
+        if not forget and (result.namespace is None or not result.content.strip()):
+            # The plugin takes no such memory. The reconciler quarantines it with its reason.
+            self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, None, "failed", 0.0))
+            return Shadow.PENDING
+        headers = _headers(caller)
+        send = self._deliverer.forget if forget else self._deliverer.upsert
+        delivery = await send(result, caller.arrived + self._deadline, headers=headers)
+        self._settle(result, delivery)
+        return Shadow.DELIVERED if delivery.outcome is Outcome.DELIVERED else Shadow.PENDING
+
+    def _settle(self, result: WriteResult, delivery: Delivery) -> None:
+        assert result.rev is not None  # noqa: S101
+        assert result.lease_id is not None  # noqa: S101
+        outcome, note = settlement_of(delivery)
+        self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, result.seq, outcome, 0.05, note))
+        self._observer(DeliverySettled(self._tenant, "request", outcome, result.memory_id, result.rev))
+
+    async def _deliver_intent(
+        self, result: WriteResult, caller: Caller, *, native: bool, forget: bool = False, must_exist: bool = False
+    ) -> None:
+        """Carry an intent to the plugin and settle it; raises what the caller must be told when it did not work."""
+        assert result.rev is not None  # noqa: S101
+        assert result.lease_id is not None  # noqa: S101
+        self._observer(StoreWritten(self._tenant, "journal", "ok"))
+        send = self._deliverer.forget if forget else self._deliverer.upsert
+        delivery = await send(result, caller.arrived + self._deadline, headers=_headers(caller))
+        if delivery.outcome is Outcome.DELIVERED and not (must_exist and delivery.absent):
+            settlement = Settlement(result.memory_id, result.rev, result.lease_id, result.seq, "delivered")
+            self._observer(DeliverySettled(self._tenant, "request", "delivered", result.memory_id, result.rev))
+            if native:
+                await self._settler.settle(settlement)  # searches in A1 and A2 read natives from our own table
+            else:
+                self._settler.note(settlement)
+            return
+        ambiguous = delivery.outcome is Outcome.AMBIGUOUS
+        await self._withdraw(result, delivery, ambiguous=ambiguous)
+        if delivery.outcome is Outcome.DELIVERED:
+            raise NotFound("no such memory in this namespace")
+        raise _verdict(delivery, self._quarantine)
+
+    async def _withdraw(self, result: WriteResult, delivery: Delivery, *, ambiguous: bool) -> None:
+        note = failure_note(delivery.error)
+        try:
+            await self._ledger.withdraw(result, ambiguous=ambiguous, note=note)
+        except CutoverError as error:
+            raise Refused(
+                "unresolved",
+                "the write could not be completed and could not be taken back: it may still be carried out",
+                retry_after=self._quarantine,
+                next_step="read the memory back before writing it again",
+            ) from error
+        word = "ambiguous" if ambiguous else "retry"
+        self._observer(DeliverySettled(self._tenant, "request", word, result.memory_id, result.rev or 0))
+
+
+def settlement_of(delivery: Delivery) -> tuple[str, str]:
+    """The word and the note for `cutover.settle`."""
+    match delivery.outcome:
+        case Outcome.DELIVERED:
+            return "delivered", ""
+        case Outcome.REJECTED:
+            return "quarantined", refusal_note(delivery.error)
+        case Outcome.FAILED:
+            return "failed", failure_note(delivery.error)
+        case Outcome.AMBIGUOUS:
+            return "ambiguous", failure_note(delivery.error)
+
+
+def _verdict(delivery: Delivery, quarantine: float) -> CutoverError:
+    """What a caller in A3 is told when the plugin did not take the write."""
+    if isinstance(delivery.error, PluginRejected) and delivery.outcome is Outcome.REJECTED:
+        return delivery.error
+    if delivery.outcome is Outcome.AMBIGUOUS:
+        return Refused(
+            "unresolved",
+            "the plugin did not answer in time; the write does not count and will be undone if it arrived",
+            retry_after=min(quarantine, 5.0),
+            next_step="try again later",
+        )
+    return Refused("plugin_unhealthy", "the plugin did not take the write; nothing was changed", retry_after=1)
+
+
+def expect(result: WriteResult) -> WriteResult:
+    """The result itself when it is a success, else the error its status stands for."""
+    match result.status:
+        case "ok" | "native" | "unchanged" | "replay" | "unknown":
+            return result
+        case "missing":
+            raise NotFound("memory not found or not owned by this workspace")
+        case "no_workspace":
+            raise NotFound("workspace not found")
+        case "not_root":
+            raise Forbidden("only root workspaces can write GLOBAL memories")
+        case "conflict" | "exists":
+            raise Conflict("this id belongs to another workspace's memory", next_step="use another id")
+        case "busy":
+            raise Refused("busy", "an earlier write of this memory is not resolved yet", retry_after=5)
+        case "closed":
+            raise Refused("namespace_closed", "the namespace is being deleted", retry_after=5)
+    raise DatabaseFault(f"the ledger answered {result.status!r}, which is not known here")
+
+
+def check_replay(result: WriteResult, fingerprint: bytes) -> None:
+    """Raise when an idempotency key came back with another body."""
+    if result.fingerprint != fingerprint:
+        raise KeyReused("this Idempotency-Key was used with another body", next_step="use a new key for a new request")
+
+
+def receipt(result: WriteResult, shadow: Shadow | None, *, changed: bool = True) -> Receipt:
+    """What the caller is told of a successful write."""
+    return Receipt(
+        result.memory_id, result.namespace or "", result.scope, result.label or DEFAULT_LABEL, shadow, changed
+    )
+
+
+def _headers(caller: Caller) -> dict[str, str] | None:
+    return {"traceparent": caller.traceparent} if caller.traceparent else None
+
+
+def _with_content(result: WriteResult, row: LegacyCreate | JournalCommit) -> WriteResult:
+    """A create's result comes back without what was sent; put it in rather than send it over the wire twice."""
+    return replace(
+        result,
+        content=row.content,
+        label=row.label or result.label,
+        scope=result.scope,
+        kind=row.kind if isinstance(row, JournalCommit) else "fact",
+        source=row.source,
+        expires_at=row.expires_at if isinstance(row, JournalCommit) else None,
+        pin=row.pin,
+        propagation=json.loads(row.propagation) if row.propagation is not None else None,
+        embedding=tuple(json.loads(row.embedding)) if row.embedding is not None else None,
+    )
+
+
+def _must_be_ours(turn: Turn) -> None:
+    """A journal write cannot leave the sending to somebody else: its caller waits for the plugin's word."""
+    if not turn.ours:
+        raise Refused("busy", "an earlier write of this memory has not ended yet", retry_after=1)
+
+
+def _revive(result: WriteResult) -> WriteResult:
+    return replace(result, status="ok", lease_id=None)

@@ -1,0 +1,46 @@
+"""Deleting whole namespaces in the ledger: one mark per memory, never the plugin's bulk delete (architecture §3)."""
+
+from uuid import UUID
+
+from cutover.domain.namespace import Scope
+from cutover.stores.database import Database
+
+
+class NamespaceDeletion:
+    """The SQL side of `DELETE /v1/namespaces/{name}`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def delete_held(self, epoch: int, name: str, workspace_id: UUID | None, scope: Scope | None) -> bool:
+        """A0–A2: delete the namespace's legacy rows and natives, and its definition. False: there was nothing."""
+        return bool(
+            await self._database.fetchval(
+                "select cutover.delete_namespace($1, $2, $3, $4)",
+                epoch,
+                name,
+                workspace_id,
+                scope.value if scope else None,
+                timeout=30.0,
+            )
+        )
+
+    async def close_and_forget(self, epoch: int, name: str, seconds: float) -> bool:
+        """A3, A4: close the namespace to writes and journal the forgetting of all it holds. False: nothing known."""
+        return bool(
+            await self._database.fetchval(
+                "select cutover.close_namespace($1, $2, $3)", epoch, name, seconds, timeout=30.0
+            )
+        )
+
+    async def undelivered(self, name: str) -> bool:
+        """Whether memories of the namespace still wait for the plugin to forget them."""
+        return bool(
+            await self._database.fetchval(
+                "select exists (select from cutover.mark m where $1 = any (m.held_in))", name, timeout=5.0
+            )
+        )
+
+    async def reopen(self, name: str) -> None:
+        """Let writes into the namespace again."""
+        await self._database.execute("update cutover.namespace set closed_until = null where name = $1", name)

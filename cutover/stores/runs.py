@@ -1,0 +1,98 @@
+"""`cutover.task_run` and `cutover.task_checkpoint`: what ran, for whom, how far it came and what it came to."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from cutover.stores.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One task run. `outcome` is None while it runs."""
+
+    id: UUID
+    kind: str
+    state: str
+    requested_by: str
+    parameters: dict[str, Any]
+    outcome: dict[str, Any] | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class Runs:
+    """The record of one tenant's tasks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, kind: str, requested_by: str, parameters: dict[str, Any]) -> UUID:
+        """Open a run."""
+        value: UUID = await self._database.fetchval(
+            "insert into cutover.task_run (kind, state, requested_by, parameters) values ($1, 'running', $2, $3::jsonb)"
+            " returning id",
+            kind,
+            requested_by,
+            json.dumps(parameters),
+        )
+        return value
+
+    async def checkpoint(self, run: UUID, data: dict[str, Any]) -> None:
+        """Append progress."""
+        await self._database.execute(
+            "insert into cutover.task_checkpoint (run_id, data) values ($1, $2::jsonb)", run, json.dumps(data)
+        )
+
+    async def finish(self, run: UUID, state: str, outcome: dict[str, Any]) -> None:
+        """Close a run: `state` finished, failed or interrupted."""
+        await self._database.execute(
+            "update cutover.task_run set state = $2, outcome = $3::jsonb, finished_at = now() where id = $1",
+            run,
+            state,
+            json.dumps(outcome),
+        )
+
+    async def last(self, kind: str, *, finished: bool = False) -> Run | None:
+        """The newest run of a kind; with `finished`, the newest that came to an end by itself."""
+        row = await self._database.fetchrow(
+            "select * from cutover.task_run where kind = $1 and (not $2 or state = 'finished')"
+            " order by started_at desc limit 1",
+            kind,
+            finished,
+        )
+        return _run(row) if row else None
+
+    async def running(self, kind: str) -> list[Run]:
+        """Runs that were never closed: under way, or left behind by a crash."""
+        rows = await self._database.fetch(
+            "select * from cutover.task_run where kind = $1 and state = 'running' order by started_at", kind
+        )
+        return [_run(row) for row in rows]
+
+    async def prune(self, kind: str, keep_days: int) -> None:
+        """Old runs of a frequent kind; those with checkpoints stay (append-only)."""
+        await self._database.execute(
+            "delete from cutover.task_run r where r.kind = $1 and r.started_at < now() - make_interval(days => $2)"
+            " and not exists (select from cutover.task_checkpoint c where c.run_id = r.id)",
+            kind,
+            keep_days,
+        )
+
+
+def _run(row: asyncpg.Record) -> Run:
+    outcome = row["outcome"]
+    return Run(
+        row["id"],
+        row["kind"],
+        row["state"],
+        row["requested_by"],
+        json.loads(row["parameters"]),
+        json.loads(outcome) if outcome is not None else None,
+        row["started_at"],
+        row["finished_at"],
+    )
