@@ -30,7 +30,7 @@ from cutover.http.ops_face import OpsFace
 from cutover.http.server import Face
 from cutover.http.upstream import Upstream
 from cutover.logs import LogObserver, configure
-from cutover.metrics import Metrics, MetricsObserver, watch_event_loop
+from cutover.metrics import Metrics, MetricsObserver
 from cutover.settings import Settings
 from cutover.tenant_settings import TenantSettings
 
@@ -53,8 +53,7 @@ async def run(settings: Settings) -> int:
     phases = configure(level=settings.log_level, form=settings.log_format)
     metrics = Metrics(__version__)
     names = [tenant.name for tenant in settings.tenants]
-    metrics_observer = MetricsObserver(metrics, names, known_writers=settings.known_writers)
-    both = (metrics_observer, LogObserver(phases))
+    both = (MetricsObserver(metrics, names, known_writers=settings.known_writers), LogObserver(phases))
 
     def observer(event: Event) -> None:
         for one in both:
@@ -69,7 +68,7 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            await _serve(settings, metrics, metrics_observer, observer, stack, stopping)
+            await _serve(settings, metrics, observer, stack, stopping)
     except ExceptionGroup as group:
         return _complain(_leaves(group))
     except (CutoverError, TaskEnded) as error:
@@ -80,7 +79,6 @@ async def run(settings: Settings) -> int:
 async def _serve(
     settings: Settings,
     metrics: Metrics,
-    metrics_observer: MetricsObserver,
     observer: Observer,
     stack: contextlib.AsyncExitStack,
     stopping: asyncio.Event,
@@ -101,7 +99,7 @@ async def _serve(
             for tenant in tenants:
                 for name, forever in tenant.tasks(schedule):
                     running.append(group.create_task(_forever(name, forever), name=name))
-            running.append(group.create_task(watch_event_loop(metrics_observer), name="loop lag"))
+            running.append(group.create_task(metrics.watch_loop(), name="loop lag"))
             for face, listen in faces:
                 await face.start(parse_listen(listen))
             _LOGGER.info(

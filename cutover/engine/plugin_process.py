@@ -73,7 +73,7 @@ class PluginProcess:
             if self._stopping:
                 return
             attempt = 0 if time.monotonic() - began > _STABLE_SECONDS else attempt + 1
-            await asyncio.sleep(0.1 + delay(attempt, 0.1, 10.0, random.random()))  # noqa: S311 - jitter
+            await asyncio.sleep(0.1 + delay(attempt + 1, 0.1, 10.0, random.random()))  # noqa: S311 - jitter
             self.restarts += 1
             self._observer(PluginRestarted(self._tenant, self.restarts, f"it ended with code {code}"))
             await self.start()

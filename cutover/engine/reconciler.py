@@ -166,7 +166,7 @@ class Reconciler:
                 self._give_back(state)
                 return
             outcome, note = await self._send(state, time.monotonic() + self._timeout)
-            pause = delay(state.attempts, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
+            pause = delay(state.attempts + 1, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
             settlement = Settlement(
                 state.memory_id,
                 state.rev,

@@ -313,6 +313,7 @@ create function cutover.settle(
     p_ids uuid[], p_revs bigint[], p_leases bigint[], p_seqs bigint[], p_outcomes text[], p_delays float8[], p_notes text[]
 ) returns table (memory_id uuid, cleared boolean)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
 begin
     return query
     with told as (
@@ -320,7 +321,7 @@ begin
             as t (id, rev, lease, seq, outcome, delay, note)
     ), locked as (
         -- In one order always, so that two daemons settling the same memories cannot dead-lock.
-        select m.memory_id as id, m.rev as now_rev, t.*
+        select t.*, m.rev as now_rev
         from cutover.mark m join told t on t.id = m.memory_id and t.lease = m.lease_id
         order by m.memory_id for update of m
     ), gone as (

@@ -352,8 +352,8 @@ begin
                     when a.scope = 'TEAM' then 'team:' || coalesce(w.parent_id, w.id)
                     when a.scope = 'GLOBAL' then 'org:' || cutover.root_of(w.id) end,
                case when from_journal then j.workspace_id else a.workspace_id end,
-               case when from_journal then j.scope else a.scope end,
-               case when from_journal then j.label else a.namespace end,
+               case when from_journal then j.scope else a.scope::text end,
+               case when from_journal then j.label else a.namespace::text end,
                case when from_journal then j.content else a.content end,
                case when from_journal then j.kind else 'fact' end,
                case when from_journal then j.source else coalesce(e.source, 'agent') end,
