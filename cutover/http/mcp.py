@@ -24,11 +24,10 @@ from cutover.domain.errors import CutoverError, InvalidRequest
 from cutover.http.auth import WorkspaceAuth
 from cutover.http.mcp_tools import TOOLS, ToolCall
 from cutover.http.memories_face import ServedTenant, authenticated
-from cutover.http.plugin_face import idempotency_key
 from cutover.http.server import Call, Directory, Route
 from cutover.http.upstream import Answer, Upstream, UpstreamFailed
 from cutover.http.upstream_path import upstream_path
-from cutover.http.wire import json_response
+from cutover.http.wire import idempotency_key, json_response
 
 PROTOCOL_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Revisions that begin with `initialize`, oldest first; v1 spoke the first, clients of today ask for the others."""
@@ -162,7 +161,14 @@ class McpBridge:
         call.operation = tool.name
         workspace_id = await authenticated(self._auth, call)
         try:
-            text = await tool.run(ToolCall(call, workspace_id, to_json(arguments or {}), idempotency_key(call)))
+            text = await tool.run(
+                ToolCall(
+                    call,
+                    workspace_id,
+                    to_json(arguments or {}),
+                    idempotency_key(call.request.headers.get("Idempotency-Key")),
+                )
+            )
         except CutoverError as error:
             call.failed(error)
             words = f"{error.message}; {error.next_step}" if error.next_step else error.message

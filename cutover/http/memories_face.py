@@ -36,9 +36,8 @@ from cutover.domain.requests import (
 )
 from cutover.http import plugin_bodies as bodies
 from cutover.http.auth import TokenLookup, WorkspaceAuth, uuid_in
-from cutover.http.plugin_face import idempotency_key
 from cutover.http.server import Call, Route
-from cutover.http.wire import json_response, rfc3339
+from cutover.http.wire import idempotency_key, json_response, rfc3339
 
 ANSWER_SECONDS = 9.0
 """After the head was read; the agent runtime gives up at 10 s (domain §2)."""
@@ -119,7 +118,13 @@ class MemoriesFace:
         scope = _SCOPES.get(body.scope)
         if scope is None:
             raise InvalidRequest(SCOPE_RULE)
-        request = CreateMemory(workspace_id, body.content, scope, _label(body.namespace or None), idempotency_key(call))
+        request = CreateMemory(
+            workspace_id,
+            body.content,
+            scope,
+            _label(body.namespace or None),
+            idempotency_key(call.request.headers.get("Idempotency-Key")),
+        )
         work = call.tenant.memories.create(request, call.caller)
         receipt = await call.within(ANSWER_SECONDS, work, WRITE_LATE)
         answer = {"id": str(receipt.id), "scope": receipt.scope, "namespace": receipt.label}

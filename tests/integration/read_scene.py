@@ -164,11 +164,7 @@ async def scene_on(url: str) -> AsyncIterator[Scene]:
     database = await Database.connect(url)
     try:
         await migrate.up(database)
-        await database.executemany(
-            "INSERT INTO workspaces (id, name, parent_id, status) SELECT $1, 'w', $2, $3::text"
-            + await _status_cast(database),
-            WORKSPACES,
-        )
+        await add_workspaces(database)
         async with (
             running(plugin_database_url(url), "127.0.0.1:0") as address,
             PluginClient(address) as plugin,
@@ -178,9 +174,13 @@ async def scene_on(url: str) -> AsyncIterator[Scene]:
         await database.close()
 
 
-async def _status_cast(database: Database) -> str:
+async def add_workspaces(database: Database) -> None:
+    """The workspaces of the scene, whether `status` is the enum or text."""
     enum = await database.fetchval("SELECT to_regtype('workspace_status') IS NOT NULL")
-    return "::workspace_status" if enum else ""
+    cast = "::workspace_status" if enum else ""
+    await database.executemany(
+        f"INSERT INTO workspaces (id, name, parent_id, status) SELECT $1, 'w', $2, $3::text{cast}", WORKSPACES
+    )
 
 
 def basis(axis: int) -> list[float]:
