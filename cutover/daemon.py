@@ -184,6 +184,7 @@ async def _faces(
         head_seconds=settings.header_deadline,
         body_seconds=settings.body_deadline,
         answer_seconds=settings.answer_deadline,
+        idle_seconds=settings.idle_deadline,
     )
     upstream = None
     if settings.upstream_url is not None:
@@ -232,7 +233,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
         backfill=BackfillLimits(
             chunk=settings.backfill_chunk,
             rate=settings.backfill_rate,
-            queue=max(1000, settings.backfill_chunk * 4),
+            queue=settings.backfill_queue,
             pause_file=settings.backfill_pause_file,
         ),
     )

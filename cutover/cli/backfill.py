@@ -74,7 +74,7 @@ def backfill(
 
 def _quarantined(ops: "Ops") -> int:
     """How many memories of the tenant wait in quarantine, from whichever cause."""
-    return int((ops.get("/api/v1/status").get("marks") or {}).get("quarantined") or 0)
+    return int(ops.get("/api/v1/status").get("quarantined") or 0)
 
 
 def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +90,7 @@ def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
             say(progress_line(told))
         time.sleep(POLL_SECONDS)
         told = ops.get("/api/v1/backfill")
-    if moving:
-        click.echo(f"\r\x1b[2K{progress_line(told)}", err=True)
+    click.echo(f"\r\x1b[2K{progress_line(told)}" if moving else progress_line(told), err=True)
     return told
 
 

@@ -94,7 +94,7 @@ def _refusal(response: httpx.Response) -> CommandFailed:
     step = str(told.get("next") or "")
     code = {409: DIVERGENT, 412: DIVERGENT, 503: UNREACHABLE, 504: UNREACHABLE}.get(response.status_code, ERROR)
     if response.status_code in (401, 403):
-        step = step or "set CUTOVER_ADMIN_TOKEN to a token of this daemon"
+        step = "set CUTOVER_ADMIN_TOKEN to a token of this daemon (the daemon must have one set, too)"
     if response.status_code == 404:
         step = step or "cutover status (which tenants are there, and does this daemon have this verb?)"
     return CommandFailed("the daemon refused", why, step or "cutover status", code)

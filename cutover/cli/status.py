@@ -12,7 +12,7 @@ from cutover.cli.output import emit, flatten, output_option, say, tenant_option
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
-COLUMNS = ("tenant", "phase", "epoch", "plugin", "marks", "oldest", "unexplained", "quarantined", "backfill")
+COLUMNS = ("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "quarantined", "backfill")
 
 
 @click.command()
@@ -62,10 +62,11 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "tenant": one.get("tenant") or one.get("name"),
         "phase": one.get("phase"),
         "epoch": one.get("epoch"),
+        "traffic": f"refused: {flat['refusing.reason']}" if "refusing.reason" in flat else "served" if one else None,
         "plugin": None if plugin is None else "up" if plugin else f"down: {why}" if why else "down",
         "marks": flat.get("marks.total"),
         "oldest": None if flat.get("marks.oldest_seconds") is None else f"{flat['marks.oldest_seconds']:.0f} s",
         "unexplained": flat.get("drift.unexplained"),
-        "quarantined": flat.get("marks.quarantined", flat.get("quarantined")),
+        "quarantined": flat.get("quarantined"),
         "backfill": backfill,
     }

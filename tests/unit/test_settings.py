@@ -1,5 +1,6 @@
 """Settings: every wrong value is one line that names the variable, the problem and an example (quality §4)."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,10 @@ def test_settings_cannot_be_changed_afterwards(tmp_path: Path) -> None:
     settings: Any = load(GOOD, directory=tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         settings.refuse = "writes"
+
+
+def test_no_setting_is_without_effect() -> None:
+    """Each is read by the daemon, or by what builds its tenants and tokens."""
+    package = Path(__file__).parents[2] / "cutover"
+    text = (package / "daemon.py").read_text() + (package / "settings.py").read_text()
+    assert [name for name in Settings.model_fields if not re.search(rf"\bsettings\.{name}\b", text)] == []

@@ -1,0 +1,191 @@
+"""The command line against a running daemon: what an operator does from A0 to A3 and back, and when it is refused."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cutover.embedded.postgres import EmbeddedPostgres
+from cutover.embedded.processes import Processes
+from tests.served import Served, served
+
+ROOT = Path(__file__).parents[2]
+Done = subprocess.CompletedProcess[str]
+ROWS = 300
+
+
+class Command:
+    """The real `cutover` in a process of its own, pointed at one daemon."""
+
+    def __init__(self, made: Served, **variables: str) -> None:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUTOVER_", "MEMORY_PLUGIN", "DATABASE_URL"))}
+        self._environment = {
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "CUTOVER_OPS_URL": made.daemon.at.ops,
+            "CUTOVER_ADMIN_TOKEN": made.daemon.admin_token,
+            **variables,
+        }
+
+    def __call__(self, *arguments: str) -> Done:
+        return subprocess.run(
+            [sys.executable, "-m", "cutover", *arguments],
+            env=self._environment,
+            cwd="/",  # no `.env` there
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        done = self(*arguments, "-o", "json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def running(postgres: EmbeddedPostgres) -> Iterator[Served]:
+    with served(postgres, rows=ROWS) as made:
+        yield made
+
+
+@pytest.fixture
+def command(running: Served) -> Command:
+    return Command(running)
+
+
+def test_the_whole_move_and_back(command: Command) -> None:
+    assert command.json("phase", "show")["phase"] == "A0"
+    planned = command("phase", "promote", "--dry-run", "-o", "tsv")
+    assert planned.returncode == 0
+    assert "capture triggers" in planned.stdout
+    assert command.json("phase", "show")["phase"] == "A0"
+
+    refused = command("phase", "promote")
+    assert refused.returncode == 2
+    assert "give --yes" in refused.stderr
+
+    promoted = command("phase", "promote", "--yes", "--reason", "a test", "-o", "json")
+    assert promoted.returncode == 0
+    assert "bare compare-and-set" in promoted.stderr
+    assert "approvals, freeze and drop are not part of it" in promoted.stderr
+    assert json.loads(promoted.stdout)["from"] == "A0"
+    assert command.json("phase", "show")["phase"] == "A1"
+
+    early = command("backfill", "--apply", "--yes")
+    assert early.returncode == 3
+    assert "backfill runs in A2" in early.stderr
+    skipped = command("phase", "promote", "A3", "--yes")
+    assert skipped.returncode == 3
+    assert "steps go one at a time" in skipped.stderr
+
+    assert command("phase", "promote", "--yes").returncode == 0
+    plan = command.json("backfill", "--dry-run")
+    assert (plan["rows"], plan["placeable"]) == (ROWS, ROWS)
+    copied = command("backfill", "--apply", "--yes", "-o", "json")
+    assert copied.returncode == 0, copied.stderr
+    told = json.loads(copied.stdout)
+    assert (told["state"], told["scanned"], told["remaining"], told["quarantined"]) == ("finished", ROWS, 0, 0)
+    assert "100.0%" in copied.stderr
+
+    swept = command.json("sweep", "run", "--kind", "count")
+    assert (swept["outcome"], swept["unexplained"], swept["plugin"]) == ("clean", 0, ROWS)
+
+    assert command("phase", "promote", "A3", "--yes").returncode == 0
+    assert command.json("phase", "show")["phase"] == "A3"
+    assert command("phase", "rollback", "--yes").returncode == 0
+    assert command.json("phase", "show")["phase"] == "A2"
+    wrong_way = command("phase", "promote", "A1", "--yes")
+    assert wrong_way.returncode == 2
+    assert "cutover phase rollback" in wrong_way.stderr
+
+
+def test_status_in_every_form(command: Command, running: Served) -> None:
+    (tenant,) = command.json("status")
+    assert (tenant["tenant"], tenant["plugin"]["up"]) == ("sample", True)
+    assert yaml.safe_load(command("status", "-o", "yaml").stdout)[0]["tenant"] == "sample"
+    header, line = command("status").stdout.splitlines()
+    assert header.split()[:3] == ["TENANT", "PHASE", "EPOCH"]
+    assert line.split()[0] == "sample"
+    header, line = command("status", "--tenant", "sample", "-o", "tsv").stdout.splitlines()
+    row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+    assert (row["plugin"], row["traffic"]) == ("up", "served")
+    unknown = command("status", "--tenant", "nobody")
+    assert unknown.returncode == 1
+    assert "no such tenant" in unknown.stderr
+
+
+def test_without_the_right_token_nothing_changes(running: Served) -> None:
+    for token in ("", "not-the-token-at-all"):
+        done = Command(running, CUTOVER_ADMIN_TOKEN=token)("sweep", "run")
+        assert done.returncode == 1
+        what, why, then = done.stderr.strip().splitlines()
+        assert (what, bool(why)) == ("error: the daemon refused", True)
+        assert "CUTOVER_ADMIN_TOKEN" in then
+
+
+def test_watch_goes_on_until_interrupted(running: Served, command: Command) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "cutover", "status", "--watch", "--interval", "0.2", "-o", "tsv"],
+        env=command._environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    try:
+        shown = [child.stdout.readline() for _ in range(4)]
+        child.send_signal(2)
+        child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert [line.split("\t")[0] for line in shown] == ["tenant", "sample", "tenant", "sample"]
+    assert child.returncode == 130
+
+
+def test_the_ops_face_on_a_unix_socket(running: Served, tmp_path: Path) -> None:
+    """A second daemon on the same tenant, which listens on nothing but a socket."""
+    url = f"unix:{tmp_path}/ops.sock"
+    variables = {
+        "DATABASE_URL": running.database_url,
+        "MEMORY_PLUGIN_URL": running.plugin_url,
+        "CUTOVER_PLUGIN_LISTEN": "off",
+        "CUTOVER_MEMORIES_LISTEN": "off",
+        "CUTOVER_OPS_LISTEN": url,
+    }
+    command = Command(running, **variables, CUTOVER_OPS_URL="")
+    with Processes(tmp_path / "logs") as processes:
+        second = processes.child("second", [sys.executable, "-m", "cutover", "serve"], variables)
+        second.launch()
+        wait_for(lambda: second.pid is None or command("healthcheck").returncode == 0, second.output)
+        assert command("healthcheck", "--ready").returncode == 0
+        assert command.json("status")[0]["plugin"]["up"] is True
+
+
+def wait_for(condition: Callable[[], bool], otherwise: Callable[[], object]) -> None:
+    """Wait until `condition` holds; fails with `otherwise` after 30 s."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, otherwise()
+
+
+def test_ready_fails_with_the_reason_once_the_plugin_is_gone(postgres: EmbeddedPostgres) -> None:
+    with served(postgres, "A1") as made:
+        command = Command(made)
+        assert command("healthcheck", "--ready").returncode == 0
+        made.plugin.kill()
+        wait_for(lambda: command("healthcheck", "--ready").returncode == 1, made.daemon.child.last_words)
+        done = command("healthcheck", "--ready")
+        assert done.returncode == 1
+        assert "plugin" in done.stderr
+        assert command("healthcheck").returncode == 0  # a restart would not bring the plugin back
+        assert "refused" in command("status", "-o", "tsv").stdout
