@@ -42,9 +42,9 @@ class WorkspaceServer:
 @asynccontextmanager
 async def workspace_server() -> AsyncIterator[WorkspaceServer]:
     server = WorkspaceServer()
-    runner = web.ServerRunner(web.Server(server.handle, auto_decompress=False))
+    runner = web.ServerRunner(web.Server(server.handle, auto_decompress=False), shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.5).start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
     server.url = f"http://{host}:{port}"
     try:
@@ -269,7 +269,7 @@ async def test_websockets_are_upgraded_both_ways(served: Served, upstream: Works
         return websocket
 
     upstream.answer = chat
-    url = f"{served.url}/ws/agents?x=%2F"
+    url = URL(f"{served.url}/ws/agents?x=%2F", encoded=True)
     headers = {"Authorization": "Bearer t", "Origin": "https://canvas.example"}
     async with served.http.ws_connect(url, protocols=("chat.v1", "chat.v2"), headers=headers) as websocket:
         assert websocket.protocol == "chat.v2"
