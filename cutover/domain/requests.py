@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
-from cutover.domain.memory import Kind, LegacyMemory, PluginMemory, Source
+from cutover.domain.memory import Kind, LegacyMemory, PluginMemory, SessionItem, Source
 from cutover.domain.namespace import Scope
 
 
@@ -113,6 +113,14 @@ class MemoryPage:
     """v1 rows, GLOBAL content already wrapped. `partial`: the contract's cap of 100 cut the result short."""
 
     memories: tuple[LegacyMemory, ...]
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """What session-search found, newest first. `partial`: the contract's cap of 100 may have hidden memories."""
+
+    items: tuple[SessionItem, ...]
     partial: bool = False
 
 

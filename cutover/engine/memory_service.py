@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cutover.domain.errors import Conflict, InvalidRequest, NotHeldByLegacy, Refused, StaleEpoch
-from cutover.domain.memory import DEFAULT_LABEL, Kind, Namespace, SessionItem, Source, escape_global
+from cutover.domain.memory import DEFAULT_LABEL, Kind, Namespace, Source, escape_global
 from cutover.domain.namespace import Scope, WorkspaceTree, is_valid_name, legacy_place
 from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact
@@ -31,6 +31,7 @@ from cutover.domain.requests import (
     Receipt,
     SearchMemories,
     SearchResult,
+    SessionPage,
     Shadow,
 )
 from cutover.domain.route import Way, has_v1_form, way_of
@@ -103,9 +104,7 @@ class MemoryService:
         with self._admission.read():
             return await self._reads.list(request, caller)
 
-    async def session_search(
-        self, workspace_id: UUID, query: str, limit: int, caller: Caller
-    ) -> tuple[SessionItem, ...]:
+    async def session_search(self, workspace_id: UUID, query: str, limit: int, caller: Caller) -> SessionPage:
         """Activity and memories of one workspace together."""
         with self._admission.read():
             return await self._reads.session_search(workspace_id, query, limit, caller)

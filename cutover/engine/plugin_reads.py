@@ -28,6 +28,8 @@ from cutover.stores.plugin import PluginClient
 
 CAP = 100
 """Most memories that one search of the contract gives."""
+ALL = 3 * CAP
+"""More rows than the three namespaces of a workspace can give."""
 DEFAULT_SEARCH_LIMIT = 20
 PLUGIN_FACE_SECONDS = 1.6
 """From arrival: workspace-server's plugin client gives up at 2 s (domain §2)."""
@@ -86,28 +88,32 @@ class PluginReads:
         limit = min(max(request.limit, 1), MAX_LIST_LIMIT)
         return await self._rows(scan.namespaces, sees, request.query, limit, budget)
 
-    async def own_rows(self, workspace_id: UUID, text: str, limit: int, *, budget: Budget) -> tuple[LegacyMemory, ...]:
+    async def own_rows(self, workspace_id: UUID, text: str, limit: int, *, budget: Budget) -> MemoryPage:
         """Rows of one workspace that hold `text` as session-search understands it, newest first, as stored.
 
         The contract cannot search for a substring of two characters or more, so the newest rows and those that full
-        text finds are both looked at.
+        text finds are both looked at; `partial` where that may not have been all.
         """
         try:
             scan = await self._scan(workspace_id, None)
         except NotFound:
-            return ()
-        newest = self._rows(scan.namespaces, scan.sees, "", CAP, budget)
+            return MemoryPage(())
         if not text:
-            return (await newest).memories[:limit]
-        first, second = await asyncio.gather(newest, self._rows(scan.namespaces, scan.sees, text, CAP, budget))
-        found = {row.id: replace(row, similarity_score=None) for row in (*second.memories, *first.memories)}
+            # A namespace gives at most CAP rows: for a longer page any that hit the cap may have hidden some.
+            page = await self._rows(scan.namespaces, scan.sees, "", limit, budget)
+            return MemoryPage(page.memories[:limit], page.partial)
+        newest, matching = await asyncio.gather(
+            self._rows(scan.namespaces, scan.sees, "", ALL, budget),
+            self._rows(scan.namespaces, scan.sees, text, ALL, budget),
+        )
+        found = {row.id: replace(row, similarity_score=None) for row in (*matching.memories, *newest.memories)}
         needle = text.casefold()
         kept = [
             row
             for row in found.values()
             if any(needle in field.casefold() for field in (row.content, row.scope, row.label))
         ]
-        return tuple(in_order(kept)[:limit])
+        return MemoryPage(tuple(in_order(kept)[:limit]), newest.partial)
 
     async def search(self, request: SearchMemories, *, budget: Budget) -> SearchResult:
         """The contract's search, passed on. Our part of `propagation` is taken off again, and `created_at` is the

@@ -11,9 +11,8 @@ from uuid import UUID
 
 from cutover.domain.errors import InvalidRequest
 from cutover.domain.events import Observer, StoreCalled
-from cutover.domain.memory import SessionItem
 from cutover.domain.phase import Phase, PhaseState
-from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult
+from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult, SessionPage
 from cutover.engine.plugin_reads import CAP, DEFAULT_SEARCH_LIMIT, Budget, PluginReads, clean, unique
 from cutover.engine.shadow_read import ShadowReader
 from cutover.engine.v1_view import shown
@@ -53,20 +52,19 @@ class Reads:
                 self._shadow.offer(request)
         return MemoryPage(tuple(map(shown, page.memories)), page.partial)
 
-    async def session_search(
-        self, workspace_id: UUID, query: str, limit: int, caller: Caller
-    ) -> tuple[SessionItem, ...]:
+    async def session_search(self, workspace_id: UUID, query: str, limit: int, caller: Caller) -> SessionPage:
         """Activity and memory rows of one workspace together, newest first; `limit` clamps to 1..200."""
         limit = min(max(limit, 1), MAX_SESSION_LIMIT)
         phase, budget = self._begin(query, caller)
         if phase.plugin_is_authority:
-            memories = await self._plugin.own_rows(workspace_id, query, limit, budget=budget)
+            found = await self._plugin.own_rows(workspace_id, query, limit, budget=budget)
         else:
-            memories = await self._legacy.session_memories(workspace_id, query, limit, timeout=budget.left())
+            rows = await self._legacy.session_memories(workspace_id, query, limit, timeout=budget.left())
+            found = MemoryPage(rows)
         activity = await self._legacy.session_activity(workspace_id, query, limit, timeout=budget.left())
-        items = [*activity, *map(session_item, memories)]
+        items = [*activity, *map(session_item, found.memories)]
         items.sort(key=lambda item: (-item.created_at.timestamp(), item.id.int))
-        return tuple(items[:limit])
+        return SessionPage(tuple(items[:limit]), found.partial)
 
     async def search(self, request: SearchMemories, caller: Caller) -> SearchResult:
         """The contract's search. Content as stored; natives merged in while legacy is the authority."""

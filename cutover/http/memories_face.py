@@ -32,6 +32,7 @@ from cutover.domain.requests import (
     Receipt,
     SearchMemories,
     SearchResult,
+    SessionPage,
     Shadow,
 )
 from cutover.http import plugin_bodies as bodies
@@ -60,9 +61,7 @@ class Memories(Protocol):
     async def commit(self, request: CommitMemory, caller: Caller) -> Receipt: ...
     async def forget(self, request: ForgetMemory, caller: Caller) -> Shadow | None: ...
     async def list(self, request: ListMemories, caller: Caller) -> MemoryPage: ...
-    async def session_search(
-        self, workspace_id: UUID, query: str, limit: int, caller: Caller
-    ) -> tuple[SessionItem, ...]: ...
+    async def session_search(self, workspace_id: UUID, query: str, limit: int, caller: Caller) -> SessionPage: ...
     async def search(self, request: SearchMemories, caller: Caller) -> SearchResult: ...
     async def tree(self, workspace_id: UUID) -> WorkspaceTree: ...
 
@@ -143,8 +142,7 @@ class MemoriesFace:
         )
         work = call.tenant.memories.list(request, call.caller)
         page = await call.read_within(ANSWER_SECONDS, work, READ_LATE)
-        partial = {"Cutover-Partial": "true"} if page.partial else None
-        return json_response(200, [_row(memory) for memory in page.memories], partial)
+        return json_response(200, [_row(memory) for memory in page.memories], partial_header(page.partial))
 
     async def edit(self, call: Call[ServedTenant]) -> web.StreamResponse:
         """`PATCH …/memories/{memoryId}` → 200 `{id, scope, namespace, changed}`."""
@@ -180,8 +178,8 @@ class MemoriesFace:
         query = call.request.query
         limit = _limit(query.get("limit", ""), DEFAULT_SESSION_LIMIT)
         work = call.tenant.memories.session_search(workspace_id, query.get("q", ""), limit, call.caller)
-        items = await call.read_within(ANSWER_SECONDS, work, READ_LATE)
-        return json_response(200, [_item(item) for item in items])
+        page = await call.read_within(ANSWER_SECONDS, work, READ_LATE)
+        return json_response(200, [_item(item) for item in page.items], partial_header(page.partial))
 
 
 async def authenticated(auth: WorkspaceAuth, call: Call[ServedTenant]) -> UUID:
@@ -194,6 +192,11 @@ async def authenticated(auth: WorkspaceAuth, call: Call[ServedTenant]) -> UUID:
 def shadow_header(shadow: Shadow | None) -> Mapping[str, str] | None:
     """`Cutover-Shadow`, where the write went to two stores."""
     return None if shadow is None else {"Cutover-Shadow": shadow.value}
+
+
+def partial_header(partial: bool) -> Mapping[str, str] | None:
+    """`Cutover-Partial`, where the contract's cap may have hidden rows."""
+    return {"Cutover-Partial": "true"} if partial else None
 
 
 def go_time(moment: Any) -> str | None:

@@ -12,7 +12,7 @@ from cutover.domain.memory import Kind, PluginCommit
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.domain.propagation import Provenance, pack
-from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories
+from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SessionPage
 from tests.integration.read_scene import (
     CALLER,
     CHILD,
@@ -128,7 +128,7 @@ async def test_an_unknown_workspace_reads_nothing_in_every_phase(scene: Scene) -
     for phase in (*DUAL, Phase.A3):
         for scope in (None, Scope.LOCAL, Scope.TEAM):
             assert (await page(scene, phase, ListMemories(uuid4(), scope))).memories == ()
-        assert await scene.reads().session_search(uuid4(), "", 50, CALLER) == ()
+        assert await scene.reads().session_search(uuid4(), "", 50, CALLER) == SessionPage(())
 
 
 async def test_session_search_is_the_same_before_and_after_the_cutover(scene: Scene) -> None:
@@ -145,7 +145,8 @@ async def test_session_search_is_the_same_before_and_after_the_cutover(scene: Sc
         scene.phase = Phase.A3
         assert await scene.reads().session_search(CHILD, query, 50, CALLER) == before
     scene.phase = Phase.A3
-    items = await scene.reads().session_search(CHILD, "tea", 50, CALLER)
+    found = await scene.reads().session_search(CHILD, "tea", 50, CALLER)
+    items = found.items
     assert [(item.kind, item.label) for item in items] == [
         ("memory", "LOCAL"),
         ("memory", "GLOBAL"),
@@ -154,12 +155,24 @@ async def test_session_search_is_the_same_before_and_after_the_cutover(scene: Sc
         ("memory", "LOCAL"),
     ]
     assert items[1].content.startswith(f"[MEMORY id={items[1].id} scope=GLOBAL from={CHILD}]: ")
-    assert len(await scene.reads().session_search(CHILD, "", 2, CALLER)) == 2
+    assert len((await scene.reads().session_search(CHILD, "", 2, CALLER)).items) == 2
     # After the drop there is no agent_memories: the plugin and the activity log must do.
     await scene.database.execute("DROP TABLE agent_memories")
     scene.phase = Phase.A4
-    assert await scene.reads().session_search(CHILD, "tea", 50, CALLER) == items
+    assert await scene.reads().session_search(CHILD, "tea", 50, CALLER) == found
     assert (await page(scene, Phase.A4, ListMemories(CHILD))).memories
+
+
+async def test_session_search_admits_the_cap(scene: Scene) -> None:
+    for number in range(101):
+        await scene.row(ROOT, f"row {number}")
+    scene.phase = Phase.A3
+    assert (await scene.reads().session_search(ROOT, "", 50, CALLER)).partial is False
+    everything = await scene.reads().session_search(ROOT, "", 200, CALLER)
+    assert (len(everything.items), everything.partial) == (100, True)
+    assert (await scene.reads().session_search(ROOT, "row", 50, CALLER)).partial is True
+    scene.phase = Phase.A2
+    assert (await scene.reads().session_search(ROOT, "", 200, CALLER)).partial is False
 
 
 # -- the contract's search -------------------------------------------------------------------------------------------
