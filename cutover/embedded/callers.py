@@ -73,6 +73,21 @@ def _outcome(status: int, words: str) -> Outcome:
     return Outcome.UNKNOWN  # a 5xx that is not a refusal says nothing about what was written
 
 
+class AnswerLostError(Exception):
+    """The connection broke with a request on it: it may have been applied."""
+
+
+async def send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A middleware that keeps aiohttp from sending a DELETE again when its connection breaks: a second one that is
+    refused, or finds nothing to delete, would hide what the first one did."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise AnswerLostError(str(error)) from error
+
+
 class Http:
     """One client's connections to one face."""
 
@@ -87,7 +102,12 @@ class Http:
         """The reply without items, and the decoded body (None when there is none)."""
         try:
             async with self._session.request(
-                method, self._base + path, json=body, headers=headers, timeout=self._timeout
+                method,
+                self._base + path,
+                json=body,
+                headers=headers,
+                timeout=self._timeout,
+                middlewares=(send_once,),
             ) as response:
                 raw = await response.read()
                 decoded = json.loads(raw) if raw else None
@@ -95,7 +115,7 @@ class Http:
                 return Reply(_outcome(response.status, words), response.status, words=words), decoded
         except aiohttp.ClientConnectorError as error:
             return Reply(Outcome.REFUSED, words=f"not connected: {error}"), None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (AnswerLostError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Reply(Outcome.UNKNOWN, words=f"{type(error).__name__}: {error}"), None
 
 

@@ -60,7 +60,8 @@ class Control:
         return str((await self._ask("GET", "/api/v1/phase"))["phase"])
 
     async def enter(self, phase: str, *, timeout: float = 30.0) -> None:
-        """One step to `phase`, forward or back. A 503 (busy, unconfirmed) is tried again within `timeout` seconds."""
+        """One step to `phase`, forward or back. Tried again within `timeout` seconds while the daemon is busy (503), or
+        its plugin just coming back (409)."""
 
         async def entered() -> bool:
             try:
@@ -70,7 +71,7 @@ class Control:
                 verb = "promote" if phase > current else "rollback"
                 await self._ask("POST", f"/api/v1/phase/{verb}", {"reason": "embedded run", "target": phase})
             except ControlError as error:
-                if error.status == 503:
+                if error.status == 503 or (error.status == 409 and "healthy plugin" in str(error)):
                     return False
                 raise
             return True

@@ -10,7 +10,6 @@ The last line is `demo: ok acknowledged=<n> lost=0 resurrected=0 unexplained=0 p
 """
 
 import asyncio
-import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -76,16 +75,16 @@ class Demo:
         return f"acknowledged={verdict.acknowledged} lost=0 resurrected=0 unexplained=0 phases={','.join(self._phases)}"
 
     async def _tick(self) -> None:
-        while True:
-            with contextlib.suppress(Exception):
-                legacy, plugin = await self._witness.counts()
-                tally = self._traffic.tally
+        tally = self._traffic.tally
+        async with Witness(self._stack.database_url) as gauge:
+            while True:
+                legacy, plugin = await gauge.counts()
+                marks = await gauge.unsettled()
                 self._progress.update(
-                    f"{self._phases[-1]} {self._note:<18} legacy {legacy}  plugin {plugin}  marks "
-                    f"{await self._witness.unsettled() if len(self._phases) > 1 else 0}  |  "
+                    f"{self._phases[-1]} {self._note:<14} legacy {legacy}  plugin {plugin}  marks {marks}  |  "
                     f"acknowledged {tally.acknowledged}  reads {tally.reads}  refused {tally.refused}"
                 )
-            await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)
 
     async def _story(self) -> Verdict:
         self._progress.say("phase A0 (stand-up): callers on every face, and SQL behind them")

@@ -106,9 +106,15 @@ class Witness:
         rows = await (await self.connection()).fetch("SELECT memory_id FROM cutover.quarantine")
         return {row["memory_id"] for row in rows}
 
+    async def natives(self) -> set[UUID]:
+        """What legacy has no place for."""
+        rows = await (await self.connection()).fetch("SELECT memory_id FROM cutover.native")
+        return {row["memory_id"] for row in rows}
+
     async def judge(self, history: History, authority: Literal["legacy", "plugin"] = "legacy") -> Verdict:
         """Hold what is there against the history. Callers have stopped, marks are drained, the backfill is complete:
-        only what is in quarantine may differ."""
+        only what is in quarantine may differ, and natives live in the plugin alone."""
         legacy = await self.legacy()
         plugin = {memory_id: row.content for memory_id, row in (await self.plugin()).items()}
+        legacy |= {memory_id: plugin[memory_id] for memory_id in await self.natives() if memory_id in plugin}
         return check(history.operations, legacy, plugin, await self.quarantined(), authority)
