@@ -12,6 +12,7 @@ from uuid import UUID
 from cutover.domain.namespace import Scope
 
 KEY = "cutover"
+_OURS = frozenset({"workspace_id", "scope", "namespace", "created_at", "updated_at"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +43,18 @@ def pack(provenance: Provenance, caller: Any = None) -> dict[str, Any]:
         "created_at": _timestamp(provenance.created_at),
         "updated_at": _timestamp(provenance.updated_at),
     }
-    if isinstance(caller, dict):
-        packed = {name: value for name, value in caller.items() if name != KEY}
-    else:
-        packed = {}
-        if caller is not None:
-            ours["opaque"] = caller
-    packed[KEY] = ours
-    return packed
+    if isinstance(caller, dict) and caller and KEY not in caller:
+        return {**caller, KEY: ours}
+    if caller is not None:  # no object, an empty one, or one that uses our key: kept whole, so that it comes back whole
+        ours["opaque"] = caller
+    return {KEY: ours}
 
 
 def unpack(stored: Any) -> Unpacked:
     """Take a stored propagation apart; anything that `pack` did not make is wholly the caller's."""
-    if not isinstance(stored, dict) or not isinstance(stored.get(KEY), dict):
+    ours = stored.get(KEY) if isinstance(stored, dict) else None
+    if not isinstance(ours, dict) or not ours.keys() >= _OURS:
         return Unpacked(stored, None)
-    ours = stored[KEY]
     caller: Any = {name: value for name, value in stored.items() if name != KEY} or None
     if "opaque" in ours:
         caller = ours["opaque"]
@@ -69,7 +67,7 @@ def unpack(stored: Any) -> Unpacked:
             _instant(ours.get("updated_at")),
         )
     except (ValueError, TypeError):
-        return Unpacked(caller, None)  # somebody else wrote under our key: not ours to interpret
+        return Unpacked(stored, None)  # somebody else wrote under our key: not ours to interpret
     return Unpacked(caller, provenance)
 
 
