@@ -52,6 +52,15 @@ class Served:
         )
         return made
 
+    async def workspaces(self, number: int) -> list[UUID]:
+        """That many fresh roots."""
+        made = await self.execute(
+            "INSERT INTO workspaces (id, name, status)"
+            " SELECT gen_random_uuid(), 'fresh', 'online' FROM generate_series(1, $1) RETURNING id",
+            number,
+        )
+        return [row["id"] for row in made]
+
 
 async def _start(served: Served, phase: str, rows: int) -> None:
     if rows:

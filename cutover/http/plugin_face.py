@@ -189,7 +189,7 @@ def _namespace(namespace: Namespace) -> dict[str, Any]:
     }
     if namespace.expires_at is not None:
         answer["expires_at"] = rfc3339(namespace.expires_at)
-    if namespace.metadata is not None:
+    if namespace.metadata:
         answer["metadata"] = namespace.metadata
     return answer
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from cutover.embedded.postgres import EmbeddedPostgres
+from tests.served import served
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,12 @@ class Running:
 
     url: str
     new_namespace: Callable[[str], str]
+    puts_namespaces: bool = False
+    """Whether a commit into a namespace that was never put creates it, where the contract lets it fail."""
 
+
+_WORKSPACES = 2000
+"""More than the suite asks for in one process."""
 
 Start = Callable[[EmbeddedPostgres], AbstractContextManager[Running]]
 
@@ -69,6 +75,27 @@ def _given_by_url(_: EmbeddedPostgres) -> Iterator[Running]:
     yield Running(os.environ["CUTOVER_TEST_PLUGIN_URL"].rstrip("/"), free_name)
 
 
-IMPLEMENTATIONS: dict[str, Start] = {"reference-plugin": _reference_plugin}
+def _plugin_face(phase: str) -> Start:
+    """The daemon's plugin face in a phase: nobody should be able to tell it from a plugin."""
+
+    @contextmanager
+    def start(postgres: EmbeddedPostgres) -> Iterator[Running]:
+        with served(postgres, phase) as tenant:
+            # The face derives rights from the tree, so each name is of a workspace that there is.
+            roots = iter(asyncio.run(tenant.workspaces(_WORKSPACES)))
+
+            def new_namespace(kind: str) -> str:
+                return free_name(kind) if kind == "custom" else f"{kind}:{next(roots)}"
+
+            yield Running(tenant.daemon.at.plugin, new_namespace, puts_namespaces=True)
+
+    return start
+
+
+IMPLEMENTATIONS: dict[str, Start] = {
+    "reference-plugin": _reference_plugin,
+    "plugin-face-a1": _plugin_face("A1"),
+    "plugin-face-a3": _plugin_face("A3"),
+}
 if "CUTOVER_TEST_PLUGIN_URL" in os.environ:
     IMPLEMENTATIONS["given-by-url"] = _given_by_url
