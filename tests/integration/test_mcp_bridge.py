@@ -90,58 +90,58 @@ async def test_the_official_high_level_client_negotiates(served: Served) -> None
 # -- JSON-RPC --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("asked", "given"),
-    [
-        ("2024-11-05", "2024-11-05"),
-        ("2025-03-26", "2025-03-26"),
-        ("2025-06-18", "2025-06-18"),
-        ("2025-11-25", "2025-11-25"),
-        ("2024-10-07", "2024-11-05"),
-        ("2031-01-01", "2025-11-25"),
-        (None, "2024-11-05"),
-    ],
+VERSIONS: tuple[tuple[str | None, str], ...] = (
+    ("2024-11-05", "2024-11-05"),
+    ("2025-03-26", "2025-03-26"),
+    ("2025-06-18", "2025-06-18"),
+    ("2025-11-25", "2025-11-25"),
+    ("2024-10-07", "2024-11-05"),
+    ("2031-01-01", "2025-11-25"),
+    (None, "2024-11-05"),
 )
-async def test_protocol_versions(served: Served, asked: str | None, given: str) -> None:
-    answer = await served.mcp(ROOT, "initialize", {"protocolVersion": asked, "capabilities": {}})
-    assert answer["result"]["protocolVersion"] == given
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"{", 400, -32700),
-        (b"", 400, -32700),
-        (b"\xff", 400, -32700),
-        (b"[" * 100_000, 400, -32700),
-        (b"7", 400, -32600),
-        (b"[]", 400, -32600),
-        (b'{"id": 1, "method": "ping"}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "id": 1}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "id": null, "method": "ping"}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": 7}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "recall_memory"}}', 400, -32600),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "resources/list"}', 200, -32601),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}', 200, -32602),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call"}', 200, -32602),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": ["x"]}}', 200, -32602),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delegate_task"}}', 200, -32602),
-        (
-            b'{"jsonrpc":"2.0", "id": 1, "method":"tools/call", "params":{"name":"recall_memory", "arguments":[]}}',
-            200,
-            -32602,
-        ),
-    ],
+async def test_protocol_versions(served: Served) -> None:
+    for asked, given in VERSIONS:
+        answer = await served.mcp(ROOT, "initialize", {"protocolVersion": asked, "capabilities": {}})
+        assert answer["result"]["protocolVersion"] == given, asked
+
+
+PROTOCOL_ERRORS: tuple[tuple[bytes, int, int], ...] = (
+    (b"{", 400, -32700),
+    (b"", 400, -32700),
+    (b"\xff", 400, -32700),
+    (b"[" * 100_000, 400, -32700),
+    (b"7", 400, -32600),
+    (b"[]", 400, -32600),
+    (b'{"id": 1, "method": "ping"}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "id": 1}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "id": null, "method": "ping"}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": 7}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "recall_memory"}}', 400, -32600),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "resources/list"}', 200, -32601),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}', 200, -32602),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call"}', 200, -32602),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": ["x"]}}', 200, -32602),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delegate_task"}}', 200, -32602),
+    (
+        b'{"jsonrpc":"2.0", "id": 1, "method":"tools/call", "params":{"name":"recall_memory", "arguments":[]}}',
+        200,
+        -32602,
+    ),
 )
-async def test_protocol_errors(served: Served, body: bytes, status: int, code: int) -> None:
-    headers = served.bearer(ROOT)
-    async with served.http.post(f"{served.url}/workspaces/{ROOT}/mcp", data=body, headers=headers) as response:
-        answer = await response.json()
-        assert response.status == status
-    assert answer["jsonrpc"] == "2.0"
-    assert answer["error"]["code"] == code
-    assert answer["id"] == (1 if b'"id": 1' in body else None)
+
+
+async def test_protocol_errors(served: Served) -> None:
+    url, headers = f"{served.url}/workspaces/{ROOT}/mcp", served.bearer(ROOT)
+    for body, status, code in PROTOCOL_ERRORS:
+        async with served.http.post(url, data=body, headers=headers) as response:
+            answer = await response.json()
+            assert response.status == status, body[:80]
+        assert answer["jsonrpc"] == "2.0"
+        assert answer["error"]["code"] == code, body[:80]
+        assert answer["id"] == (1 if b'"id": 1' in body else None)
 
 
 async def test_ids_come_back_as_they_were_sent(served: Served) -> None:
@@ -153,18 +153,18 @@ async def test_ids_come_back_as_they_were_sent(served: Served) -> None:
         }
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}},
-        {"jsonrpc": "2.0", "id": 4, "result": {}},
-        [{"jsonrpc": "2.0", "method": "notifications/initialized"}],
-    ],
+UNANSWERED: tuple[Any, ...] = (
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+    {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}},
+    {"jsonrpc": "2.0", "id": 4, "result": {}},
+    [{"jsonrpc": "2.0", "method": "notifications/initialized"}],
 )
-async def test_notifications_and_responses_get_202_and_no_body(served: Served, message: Any) -> None:
-    async with served.post_mcp(ROOT, message) as response:
-        assert (response.status, await response.read()) == (202, b"")
+
+
+async def test_notifications_and_responses_get_202_and_no_body(served: Served) -> None:
+    for message in UNANSWERED:
+        async with served.post_mcp(ROOT, message) as response:
+            assert (response.status, await response.read()) == (202, b""), message
 
 
 async def test_a_batch_is_answered_in_order(served: Served) -> None:
@@ -237,26 +237,24 @@ async def test_global_is_refused_in_v1s_words(served: Served) -> None:
     assert await served.list(ROOT) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "words"),
-    [
-        ("commit_memory", {}, "content"),
-        ("commit_memory", {"content": ""}, "content"),
-        ("commit_memory", {"content": "x", "scope": "local"}, "scope must be"),
-        ("recall_memory", {"scope": "EVERYTHING"}, "scope must be"),
-        ("commit_memory_v2", {"content": "x", "expires_at": "tomorrow"}, "expires_at"),
-        ("commit_memory_v2", {"content": "x", "expires_at": 1767225600}, "expires_at"),
-        ("commit_memory_v2", {"content": "x", "kind": "dream"}, "kind"),
-        ("commit_summary", {"content": "x", "expires_at": "2026-13-01T00:00:00Z"}, "expires_at"),
-        ("search_memory", {"limit": "ten"}, "limit"),
-        ("forget_memory", {"memory_id": "not-a-uuid"}, "memory_id"),
-    ],
+BAD_ARGUMENTS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("commit_memory", {}, "content"),
+    ("commit_memory", {"content": ""}, "content"),
+    ("commit_memory", {"content": "x", "scope": "local"}, "scope must be"),
+    ("recall_memory", {"scope": "EVERYTHING"}, "scope must be"),
+    ("commit_memory_v2", {"content": "x", "expires_at": "tomorrow"}, "expires_at"),
+    ("commit_memory_v2", {"content": "x", "expires_at": 1767225600}, "expires_at"),
+    ("commit_memory_v2", {"content": "x", "kind": "dream"}, "kind"),
+    ("commit_summary", {"content": "x", "expires_at": "2026-13-01T00:00:00Z"}, "expires_at"),
+    ("search_memory", {"limit": "ten"}, "limit"),
+    ("forget_memory", {"memory_id": "not-a-uuid"}, "memory_id"),
 )
-async def test_bad_arguments_are_told_to_the_agent(
-    served: Served, name: str, arguments: dict[str, Any], words: str
-) -> None:
+
+
+async def test_bad_arguments_are_told_to_the_agent(served: Served) -> None:
     await served.enter(Phase.A1)
-    assert words in await failure(served, ROOT, name, **arguments)
+    for name, arguments, words in BAD_ARGUMENTS:
+        assert words in await failure(served, ROOT, name, **arguments)
     assert await served.list(ROOT) == []
     assert (await tool(served, ROOT, "search_memory"))["memories"] == []
 

@@ -69,34 +69,34 @@ async def test_global_is_wrapped_escaped_and_for_roots_only(served: Served) -> N
             assert response.status == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"{", "not valid JSON"),
-        (b"[]", "object"),
-        (b'{"scope": "LOCAL"}', "content"),
-        (b'{"content": "", "scope": "LOCAL"}', "content"),
-        (b'{"content": " \\n", "scope": "LOCAL"}', "content"),
-        (b'{"content": 7, "scope": "LOCAL"}', "content"),
-        (b'{"content": "nul \\u0000", "scope": "LOCAL"}', "content"),
-        (b'{"content": "half \\ud800", "scope": "LOCAL"}', "JSON"),
-        (b'{"content": "\xff", "scope": "LOCAL"}', "JSON"),
-        (b'{"content": "x"}', "scope"),
-        (b'{"content": "x", "scope": "local"}', "scope must be LOCAL, TEAM, or GLOBAL"),
-        (
-            b'{"content": "x", "scope": "LOCAL", "namespace": "' + b"n" * 51 + b'"}',
-            "namespace must be 50 characters or less",
-        ),
-        (b'{"content": ' + b"[" * 100_000, "JSON"),
-    ],
+BAD_CREATES: tuple[tuple[bytes, str], ...] = (
+    (b"{", "not valid JSON"),
+    (b"[]", "object"),
+    (b'{"scope": "LOCAL"}', "content"),
+    (b'{"content": "", "scope": "LOCAL"}', "content"),
+    (b'{"content": " \\n", "scope": "LOCAL"}', "content"),
+    (b'{"content": 7, "scope": "LOCAL"}', "content"),
+    (b'{"content": "nul \\u0000", "scope": "LOCAL"}', "content"),
+    (b'{"content": "half \\ud800", "scope": "LOCAL"}', "JSON"),
+    (b'{"content": "\xff", "scope": "LOCAL"}', "JSON"),
+    (b'{"content": "x"}', "scope"),
+    (b'{"content": "x", "scope": "local"}', "scope must be LOCAL, TEAM, or GLOBAL"),
+    (
+        b'{"content": "x", "scope": "LOCAL", "namespace": "' + b"n" * 51 + b'"}',
+        "namespace must be 50 characters or less",
+    ),
+    (b'{"content": ' + b"[" * 100_000, "JSON"),
 )
-async def test_a_bad_create_is_400_in_v1s_shape(served: Served, body: bytes, words: str) -> None:
-    headers = served.bearer(ROOT)
-    async with served.http.post(f"{served.url}/workspaces/{ROOT}/memories", data=body, headers=headers) as response:
-        answer = await response.json()
-        assert response.status == 400
-    assert list(answer) == ["error"]
-    assert words in answer["error"]
+
+
+async def test_a_bad_create_is_400_in_v1s_shape(served: Served) -> None:
+    url, headers = f"{served.url}/workspaces/{ROOT}/memories", served.bearer(ROOT)
+    for body, words in BAD_CREATES:
+        async with served.http.post(url, data=body, headers=headers) as response:
+            answer = await response.json()
+            assert response.status == 400, body[:80]
+        assert list(answer) == ["error"]
+        assert words in answer["error"]
     assert await served.list(ROOT) == []
 
 
@@ -113,22 +113,22 @@ async def test_unknown_fields_and_parameters_are_ignored(served: Served) -> None
     assert len(await served.list(ROOT, limit="1000000")) == 2
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        ({}, 400),
-        ({"content": ""}, 400),
-        ({"namespace": ""}, 400),
-        ({"content": "x", "namespace": ""}, 400),
-        ({"scope": "TEAM"}, 400),
-        ({"namespace": "n" * 51}, 400),
-        ({"content": "x"}, 404),
-    ],
+BAD_EDITS: tuple[tuple[dict[str, Any], int], ...] = (
+    ({}, 400),
+    ({"content": ""}, 400),
+    ({"namespace": ""}, 400),
+    ({"content": "x", "namespace": ""}, 400),
+    ({"scope": "TEAM"}, 400),
+    ({"namespace": "n" * 51}, 400),
+    ({"content": "x"}, 404),
 )
-async def test_a_bad_edit(served: Served, body: dict[str, Any], status: int) -> None:
-    async with served.call("PATCH", f"/workspaces/{ROOT}/memories/{uuid4()}", ROOT, body) as response:
-        assert response.status == status
-        assert list(await response.json()) == ["error"]
+
+
+async def test_a_bad_edit(served: Served) -> None:
+    for body, status in BAD_EDITS:
+        async with served.call("PATCH", f"/workspaces/{ROOT}/memories/{uuid4()}", ROOT, body) as response:
+            assert response.status == status, body
+            assert list(await response.json()) == ["error"]
 
 
 async def test_another_workspaces_memory_and_a_malformed_id_do_not_exist(served: Served) -> None:
