@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     """T_z: how long after an ambiguous answer nothing is sent for that memory."""
     delivery_deadline: Seconds = _variable("CUTOVER_DELIVERY_DEADLINE", 1.2, example="1.2s", gt=0, le=30)
     max_backlog_marks: int = _variable("CUTOVER_MAX_BACKLOG_MARKS", 10_000, example="10000", ge=1)
-    max_in_flight: int = _variable("CUTOVER_MAX_IN_FLIGHT", 64, example="64", ge=1, le=4096)
+    max_in_flight: int = _variable("CUTOVER_MAX_IN_FLIGHT", 256, example="256", ge=1, le=4096)
     reconciler_concurrency: int = _variable("CUTOVER_RECONCILER_CONCURRENCY", 8, example="8", ge=1, le=256)
     phase_lease: Seconds = _variable("CUTOVER_PHASE_LEASE", 5.0, example="5s", ge=0.5, le=60)
     """A daemon that has not confirmed the phase for this long refuses writes (architecture §6)."""

@@ -5,6 +5,7 @@ four cases only: unavailable (outcome unknown), fault (definite), stale epoch, l
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeAlias
@@ -39,7 +40,7 @@ def translate(error: Exception) -> CutoverError:
             return DatabaseUnavailable(
                 f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"
             )
-        return DatabaseFault(f"PostgreSQL refused a statement ({state})", sqlstate=state)
+        return DatabaseFault(f"PostgreSQL refused a statement ({state}{_where(error)})", sqlstate=state)
     if isinstance(error, asyncpg.InterfaceError) and "input" in str(error):
         return DatabaseFault("a value could not be sent to PostgreSQL", sqlstate="22000")
     return DatabaseUnavailable(
@@ -48,7 +49,21 @@ def translate(error: Exception) -> CutoverError:
     )
 
 
+def _where(error: asyncpg.PostgresError) -> str:
+    """Which of our functions, table or constraint it was: names only, because the server's own words quote values."""
+    found = re.search(r"PL/pgSQL function (cutover\.\w+)", str(getattr(error, "context", "") or ""))
+    names = [found[1] if found else None, *(getattr(error, name, None) for name in ("table_name", "constraint_name"))]
+    return "".join(f", {name}" for name in names if name)
+
+
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+async def _reset_if_needed(connection: Connection) -> None:
+    """Give a connection back clean. The driver's own reset is a round trip after every statement, on the hot path; and
+    nothing of ours outlives its transaction (settings are local, advisory locks are the transaction's)."""
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 class Database:
@@ -78,6 +93,7 @@ class Database:
                 timeout=timeout,
                 command_timeout=60.0,
                 max_inactive_connection_lifetime=300.0,
+                reset=_reset_if_needed,
                 server_settings={"application_name": application_name, "timezone": "UTC", **(settings or {})},
             )
         except (*DRIVER_ERRORS, ValueError) as error:

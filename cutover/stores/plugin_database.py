@@ -87,7 +87,13 @@ class PluginDatabase:
         """Open the pool on `url`, which is used as it is."""
         return cls(
             await Database.connect(
-                url, application_name=application_name, min_size=0, max_size=max_size, timeout=timeout
+                url,
+                application_name=application_name,
+                min_size=0,
+                max_size=max_size,
+                timeout=timeout,
+                # Creation times are all that is written here, and a lost one is found by the next sweep.
+                settings={"synchronous_commit": "off"},
             )
         )
 
