@@ -14,7 +14,7 @@ import random
 import time
 from uuid import UUID
 
-from cutover.domain.backoff import delay
+from cutover.domain.backoff import RetryBudget, RetryPolicy, delay
 from cutover.domain.errors import CutoverError, Refused, StaleEpoch
 from cutover.domain.events import BypassWrites, DeliverySettled, MarkCounts, Observer, TaskFailed
 from cutover.domain.phase import Phase
@@ -67,6 +67,7 @@ class Reconciler:
         self._senders = senders
         self._timeout = timeout
         self._quiet = _LEASE_SECONDS + timeout + quarantine
+        self._budget = RetryBudget(RetryPolicy(per_second=5.0, reserve=50.0), time.monotonic())
         self._wake = asyncio.Event()
         self._delivered = 0
         self.backlog: Backlog | None = None
@@ -165,6 +166,9 @@ class Reconciler:
             if time.monotonic() >= until:
                 self._give_back(state)
                 return
+            if (wait := self._must_wait(state)) > 0:
+                self._give_back(state, wait)
+                return
             outcome, note = await self._send(state, time.monotonic() + self._timeout)
             pause = delay(state.attempts + 1, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
             settlement = Settlement(
@@ -197,10 +201,21 @@ class Reconciler:
             return settlement_of(forgotten)
         return "quarantined", reason
 
-    def _give_back(self, state: WriteResult) -> None:
+    def _give_back(self, state: WriteResult, pause: float = 0.0) -> None:
+        """Nothing was sent for it: due again after `pause` seconds, without counting as a failure."""
         assert state.rev is not None  # noqa: S101
         assert state.lease_id is not None  # noqa: S101
-        self._settler.note(Settlement(state.memory_id, state.rev, state.lease_id, None, "failed", 0.0, "not sent"))
+        self._settler.note(Settlement(state.memory_id, state.rev, state.lease_id, None, "unsent", pause))
+
+    def _must_wait(self, state: WriteResult) -> float:
+        """Seconds until the retry budget allows this delivery: a plugin in trouble is not buried under retries."""
+        now = time.monotonic()
+        if state.attempts == 0:
+            self._budget.first_try(now)
+            return 0.0
+        if self._budget.take(now):
+            return 0.0
+        return self._budget.wait(now) * (1 + random.random())  # noqa: S311 - spreads those that wait
 
     def _failed(self, what: str, error: CutoverError) -> None:
         self._observer(TaskFailed(self._tenant, f"reconciler.{what}", type(error).__name__, error.message))

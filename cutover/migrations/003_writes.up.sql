@@ -307,7 +307,7 @@ begin
 end $$;
 
 -- The outcome of deliveries, a batch in one transaction. delivered clears where memory, rev and lease all match and
--- else only gives the lease back, due at once; failed gives it back with a delay; ambiguous keeps it until T_z;
+-- else only gives the lease back, due at once; failed and unsent give it back with a delay; ambiguous keeps it until T_z;
 -- quarantined stores the reason and clears like delivered. Journal rows up to p_seqs become applied on delivered.
 create function cutover.settle(
     p_ids uuid[], p_revs bigint[], p_leases bigint[], p_seqs bigint[], p_outcomes text[], p_delays float8[], p_notes text[]
@@ -337,7 +337,8 @@ begin
             lease_owner = case when l.outcome = 'ambiguous' then m.lease_owner end,
             ambiguous = l.outcome = 'ambiguous',
             due_at = case when l.outcome = 'ambiguous' then m.due_at else clock_timestamp() + make_interval(secs => l.delay) end,
-            attempts = case when l.outcome in ('failed', 'ambiguous') then m.attempts + 1 else 0 end,
+            attempts = case when l.outcome in ('failed', 'ambiguous') then m.attempts + 1
+                            when l.outcome = 'unsent' then m.attempts else 0 end,
             last_error = left(l.note, 300)
         from locked l
         where m.memory_id = l.id and not (l.outcome in ('delivered', 'quarantined') and l.rev = l.now_rev)

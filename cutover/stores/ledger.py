@@ -118,7 +118,7 @@ class JournalCommit:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of one delivery, for `settle`. `outcome`: delivered, failed, ambiguous, quarantined."""
+    """The outcome of one delivery, for `settle`. `outcome`: delivered, failed, unsent, ambiguous, quarantined."""
 
     memory_id: UUID
     rev: int
@@ -126,7 +126,7 @@ class Settlement:
     seq: int | None
     outcome: str
     delay: float = 0.0
-    """Seconds before the next try, for `failed`."""
+    """Seconds before the next try, for `failed` and `unsent`."""
     note: str = ""
     """The error, or `reason:detail` for `quarantined`."""
 
