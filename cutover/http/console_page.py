@@ -108,15 +108,19 @@ def _reasons(made: HealthReport | None) -> str:
 
 
 def _table(values: Any) -> str:
-    """A flat table of what is plain in a mapping; nested values are left to the API."""
+    """A table of what is plain in a mapping, one level deep; the rest is left to the API."""
     if not isinstance(values, Mapping):
         return "<p class=quiet>nothing yet</p>"
-    rows = "".join(
-        f"<tr><th scope=row>{escape(str(name).replace('_', ' '))}</th><td class=number>{escape(str(value))}</td></tr>"
-        for name, value in values.items()
-        if isinstance(value, str | int | float | bool)
-    )
-    return f"<table>{rows}</table>" if rows else "<p class=quiet>nothing yet</p>"
+    rows: list[str] = []
+    for name, value in values.items():
+        parts = value.items() if isinstance(value, Mapping) else (("", value),)
+        rows += [_row(f"{name} {part}", each) for part, each in parts if isinstance(each, str | int | float)]
+    return f"<table>{''.join(rows)}</table>" if rows else "<p class=quiet>nothing yet</p>"
+
+
+def _row(name: str, value: str | float) -> str:
+    words = name.replace("_", " ").replace(".", " ").strip()
+    return f"<tr><th scope=row>{escape(words)}</th><td class=number>{escape(str(value))}</td></tr>"
 
 
 def _document(body: str) -> str:

@@ -385,7 +385,13 @@ class Face(Generic[T]):
             if problem is None:
                 return self._unexpected(call, error)
             call.failed(error)
+            self._note_fault(call, problem)
             return self._render(problem)
+
+    def _note_fault(self, call: Call[T], problem: Problem) -> None:
+        """A 500 that is understood: its message is safe to log, and says what broke."""
+        if problem.status == 500:
+            _LOGGER.error("http.fault", face=self.name, operation=call.operation, problem=problem.message)
 
     def _unexpected(self, call: Call[T], error: Exception) -> web.Response:
         """A fault of ours. The log says where; not the exception's text, which may quote content."""

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 
 from cutover.embedded.postgres import EmbeddedPostgres
+from cutover.embedded.processes import until
 from tests.served import Served, served
 
 FACT: dict[str, Any] = {"content": "the sky is blue", "kind": "fact", "source": "agent"}
@@ -215,6 +217,56 @@ async def test_the_named_tenants_path_is_the_same_face(http: httpx.AsyncClient, 
     answer = await http.post(f"/tenants/sample/v1/namespaces/{namespace}/memories", json=FACT)
     assert answer.status_code == 201
     assert len(await found(http, namespace)) == 1
+
+
+async def test_a_stuck_database_is_answered_503_before_the_caller_gives_up(
+    http: httpx.AsyncClient, running: Served, phase: str
+) -> None:
+    namespace = f"workspace:{await running.workspace()}"
+    memory_id = uuid4()
+    locker = await asyncpg.connect(running.database_url)
+    try:
+        await locker.execute("BEGIN; LOCK TABLE workspaces, agent_memories IN ACCESS EXCLUSIVE MODE")
+        body = {**FACT, "id": str(memory_id)}
+        # 2 s is the real caller's time-out (domain §2): httpx raises when no answer has come by then.
+        answer = await http.post(f"/v1/namespaces/{namespace}/memories", json=body, timeout=2.0)
+        refused(answer, 503, "unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+    finally:
+        await locker.close()
+    # Whatever became of that write, the same one again is taken, and is there once.
+    answer = await commit(http, namespace, id=str(memory_id))
+    assert answer.status_code == 201, answer.text
+    assert [memory["id"] for memory in await found(http, namespace)] == [str(memory_id)]
+
+
+@pytest.fixture
+def own(phase: str, postgres: EmbeddedPostgres) -> Iterator[Served]:
+    """A tenant for this test alone, whose plugin may be hurt: what comes after would see the recovery's ramp."""
+    with served(postgres, phase) as made:
+        yield made
+
+
+async def test_a_stuck_plugin_is_answered_before_the_caller_gives_up(own: Served, phase: str) -> None:
+    namespace = f"workspace:{await own.workspace()}"
+    async with httpx.AsyncClient(base_url=own.daemon.at.plugin, timeout=2.0) as http:
+        await http.put(f"/v1/namespaces/{namespace}", json={"kind": "workspace"})
+        own.plugin.pause()
+        shadows = []
+        for _ in range(3):
+            answer = await commit(http, namespace)
+            if answer.status_code == 201:
+                shadows.append(answer.headers.get("Cutover-Shadow"))
+            else:
+                refused(answer, 503, "unavailable")
+        own.plugin.resume()
+        # In A0 nobody asks the plugin; in A1 legacy has it and the mark will bring it over; in A3 nobody is told yes.
+        assert set(shadows) == {"A0": {None}, "A1": {"pending"}, "A3": set()}[phase]
+
+        async def served_again() -> bool:
+            return bool((await commit(http, namespace)).status_code == 201)
+
+        await until(served_again, "served again", timeout=30.0)
 
 
 async def test_an_empty_search_is_an_empty_array(http: httpx.AsyncClient, running: Served) -> None:
