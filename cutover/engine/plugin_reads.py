@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Self
 from uuid import UUID
 
-from cutover.domain.errors import NotFound, Refused
+from cutover.domain.errors import NotFound, PluginError, PluginRejected, Refused
+from cutover.domain.events import Observer, StoreCalled
 from cutover.domain.memory import LegacyMemory, PluginMemory
 from cutover.domain.namespace import Scope, WorkspaceTree, name_for
 from cutover.domain.propagation import unpack
 from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult
+from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.v1_view import holds_first, in_order, row_of
 from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
 from cutover.stores.plugin import PluginClient
@@ -31,6 +33,7 @@ CAP = 100
 ALL = 3 * CAP
 """More rows than the three namespaces of a workspace can give."""
 DEFAULT_SEARCH_LIMIT = 20
+PLUGIN_SECONDS = 2.0
 PLUGIN_FACE_SECONDS = 1.6
 """From arrival: workspace-server's plugin client gives up at 2 s (domain §2)."""
 MEMORIES_FACE_SECONDS = 8.0
@@ -68,12 +71,46 @@ class _Scan:
     sees: Callable[[LegacyMemory], bool]
 
 
-class PluginReads:
-    """v1's and the contract's reads on the plugin. Raises `PluginError`s; never looks at `agent_memories`."""
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """Who is told how a caller's reads went: the metrics, and the breaker that refuses the next callers."""
 
-    def __init__(self, legacy: LegacyStore, plugin: PluginClient) -> None:
+    tenant: str
+    observer: Observer
+    health: PluginHealthMonitor
+
+    def answered(self, outcome: str, started: float, generation: int) -> None:
+        """The plugin answered: `ok` or `rejected`."""
+        self.health.succeeded(generation)
+        self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, time.monotonic() - started))
+
+    def failed(self, error: PluginError, started: float, generation: int, *, fair: bool) -> None:
+        """It did not. Unless `fair`, it had too little time for that to say anything about it."""
+        if fair:
+            self.health.failed(generation)
+        outcome = "ambiguous" if error.ambiguous else "failed"
+        self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, time.monotonic() - started))
+
+
+class PluginReads:
+    """v1's and the contract's reads on the plugin. Raises `PluginError`s; never looks at `agent_memories`.
+
+    `timeout` bounds one call of the plugin in seconds. Without `reporting` failures are nobody's business but the
+    caller's, as for shadow reads: those must not open the breaker on live traffic.
+    """
+
+    def __init__(
+        self,
+        legacy: LegacyStore,
+        plugin: PluginClient,
+        *,
+        timeout: float = PLUGIN_SECONDS,
+        reporting: Reporting | None = None,
+    ) -> None:
         self._legacy = legacy  # the workspace tree only: `workspaces` outlives `agent_memories`
         self._plugin = plugin
+        self._timeout = timeout
+        self._reporting = reporting
 
     async def list(self, request: ListMemories, *, budget: Budget) -> MemoryPage:
         """v1's list (domain §2). Content as stored: the caller wraps GLOBAL."""
@@ -148,15 +185,30 @@ class PluginReads:
         return MemoryPage(tuple(in_order(rows.values())[:limit]), partial)
 
     async def _ask(self, request: SearchMemories, budget: Budget) -> Sequence[PluginMemory]:
-        return await self._plugin.search(
-            request.namespaces,
-            request.query,
-            request.kinds,
-            request.limit,
-            request.embedding,
-            timeout=budget.left(),
-            headers=budget.headers,
-        )
+        timeout = min(self._timeout, budget.left())
+        reporting = self._reporting
+        started, generation = time.monotonic(), reporting.health.generation if reporting else 0
+        try:
+            found = await self._plugin.search(
+                request.namespaces,
+                request.query,
+                request.kinds,
+                request.limit,
+                request.embedding,
+                timeout=timeout,
+                headers=budget.headers,
+            )
+        except PluginRejected:
+            if reporting:
+                reporting.answered("rejected", started, generation)
+            raise
+        except PluginError as error:
+            if reporting:
+                reporting.failed(error, started, generation, fair=timeout >= self._timeout / 2)
+            raise
+        if reporting:
+            reporting.answered("ok", started, generation)
+        return found
 
     async def _scan(self, workspace_id: UUID, scope: Scope | None) -> _Scan:
         tree = await self._legacy.tree(workspace_id)

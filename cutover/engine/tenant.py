@@ -30,7 +30,7 @@ from cutover.engine.operations import Operations
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.plugin_process import PluginProcess, check_pgvector
-from cutover.engine.plugin_reads import PluginReads
+from cutover.engine.plugin_reads import PluginReads, Reporting
 from cutover.engine.read import Reads
 from cutover.engine.readiness import Readiness
 from cutover.engine.reconciler import Reconciler
@@ -135,9 +135,12 @@ class Tenant:
             delivery_deadline=options.delivery_deadline, quarantine=options.quarantine,
         )  # fmt: skip
         self.legacy = LegacyStore(database)
-        plugin_reads = PluginReads(self.legacy, client)
+        plugin_reads = PluginReads(
+            self.legacy, client, timeout=options.plugin_timeout, reporting=Reporting(self.name, observer, self.health)
+        )
+        unreported = PluginReads(self.legacy, client, timeout=options.plugin_timeout)
         self._shadow = ShadowReader(
-            tenant=self.name, legacy=self.legacy, plugin=plugin_reads, phase=self.phase.current, observer=observer,
+            tenant=self.name, legacy=self.legacy, plugin=unreported, phase=self.phase.current, observer=observer,
             ratio=options.shadow_ratio, recent_seconds=options.quarantine + options.delivery_deadline,
         )  # fmt: skip
         self.memories = MemoryService(

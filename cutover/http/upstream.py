@@ -18,10 +18,14 @@ from yarl import URL
 
 from cutover.domain.errors import CutoverError
 from cutover.http import wire
+from cutover.http.server import RequestTimedOut
 
 CONNECT_SECONDS = 3.0
 EXCHANGE_SECONDS = 30.0
 """For an answer that is read whole, to be merged with ours (`tools/list`)."""
+STALL_SECONDS = 30.0
+"""The longest pause in a request's body; the body itself may take as long as it likes."""
+MAX_WEBSOCKET_MESSAGE = 64 * 1024 * 1024
 _CLIENT_LOOK_SECONDS = 1.0
 _HOP_BY_HOP = frozenset(
     {
@@ -62,14 +66,36 @@ class Answer:
         return web.Response(status=self.status, headers=self.headers, body=self.body)
 
 
+class _Sending:
+    """A request's body on its way through. A client that stops sending in the middle is not waited for."""
+
+    def __init__(self, request: web.Request, stall_seconds: float) -> None:
+        self._content = request.content
+        self._stall_seconds = stall_seconds
+        self.stalled = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    chunk = await self._content.readany()
+            except TimeoutError:
+                self.stalled = True
+                raise
+            if not chunk:
+                return
+            yield chunk
+
+
 class Upstream:
     """One workspace-server. Create it inside a running loop.
 
     On the way down: `end_streams()` first, for what would never end by itself, then `close()`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, stall_seconds: float = STALL_SECONDS) -> None:
         self._base = url.rstrip("/")
+        self._stall_seconds = stall_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -102,12 +128,15 @@ class Upstream:
         target = self._target(request, path)
         if request.headers.get("Upgrade", "").lower() == "websocket" and request.method == "GET":
             return await self._tunnel(request, target)
-        data = body if body is not None else _chunks(request) if request.body_exists else None
+        sending = _Sending(request, self._stall_seconds)
+        data = body if body is not None else sending.chunks() if request.body_exists else None
         try:
             answer = await self._session.request(
                 request.method, target, headers=_onward(request.headers), data=data, allow_redirects=False
             )
         except _UPSTREAM_ERRORS as error:
+            if sending.stalled:
+                raise RequestTimedOut("the body of the request did not arrive in time") from error
             raise _failed(error) from error
         async with answer:
             return await self._stream(request, answer)
@@ -189,14 +218,18 @@ class Upstream:
         )
         try:
             upstream = await self._session.ws_connect(
-                target, protocols=[part for part in offered if part], headers=headers, autoping=False, max_msg_size=0
+                target,
+                protocols=[part for part in offered if part],
+                headers=headers,
+                autoping=False,
+                max_msg_size=MAX_WEBSOCKET_MESSAGE,
             )
         except aiohttp.WSServerHandshakeError as error:
             return wire.json_response(error.status, {"error": "the upstream refused the WebSocket"})
         except _UPSTREAM_ERRORS as error:
             raise _failed(error) from error
         chosen = (upstream.protocol,) if upstream.protocol else ()
-        client = web.WebSocketResponse(protocols=chosen, autoping=False, max_msg_size=0)
+        client = web.WebSocketResponse(protocols=chosen, autoping=False, max_msg_size=MAX_WEBSOCKET_MESSAGE)
         try:
             await client.prepare(request)
             await self._pump_both(client, upstream)
@@ -260,11 +293,6 @@ def _onward(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
         for name, value in headers.items()
         if name.lower() not in _HOP_BY_HOP and (name.lower() not in named)
     )
-
-
-async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
-    while chunk := await request.content.readany():
-        yield chunk
 
 
 async def _cut(request: web.Request) -> None:

@@ -16,7 +16,7 @@ from cutover.http.listen import TcpAddress
 from cutover.http.memories_face import ServedTenant
 from cutover.http.memories_server import build
 from cutover.http.server import Face
-from cutover.http.upstream import Upstream
+from cutover.http.upstream import STALL_SECONDS, Upstream
 from cutover.stores.database import Database
 from tests.integration.read_scene import WORKSPACES
 from tests.integration.tenant_scene import One, Running, running_tenant
@@ -99,13 +99,15 @@ class Served:
 
 
 @asynccontextmanager
-async def served_on(database_url: str, *, upstream: str | None = None) -> AsyncIterator[Served]:
+async def served_on(
+    database_url: str, *, upstream: str | None = None, stall: float = STALL_SECONDS
+) -> AsyncIterator[Served]:
     """The tenant `default` on a fresh database, with a token `token-of-<id>` for each workspace of the scene."""
     events: list[Event] = []
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(running_tenant(database_url, events.append))
         await add_tokens(running.database)
-        behind = Upstream(upstream) if upstream is not None else None
+        behind = Upstream(upstream, stall_seconds=stall) if upstream is not None else None
         if behind is not None:
             stack.push_async_callback(behind.close)
         face = build(One(running.tenant), WorkspaceAuth(), events.append, upstream=behind)

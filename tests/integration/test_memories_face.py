@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from cutover.domain.breaker import BreakerState
+from cutover.domain.events import StoreCalled
 from cutover.domain.phase import Phase
 from tests.integration.memories_scene import Served, served_on
 from tests.integration.read_scene import CHILD, ROOT, SIBLING, STRANGER
@@ -262,3 +264,17 @@ async def test_a_dead_plugin_refuses_with_retry_after(served: Served) -> None:
     async with served.call("GET", f"/workspaces/{ROOT}/memories", ROOT) as response:
         assert response.status == 503
         assert "Retry-After" in response.headers
+
+
+async def test_reads_that_the_plugin_fails_open_the_breaker(served: Served) -> None:
+    """From A3 on reads are the plugin's: its `/v1/health` may still say ok while every search fails."""
+    await served.enter(Phase.A3)
+    health = served.running.tenant.health
+    await served.running.database.execute("ALTER TABLE memory_plugin.memory_records RENAME TO out_of_reach")
+    for _ in range(health.breaker.policy.consecutive_failures):
+        async with served.call("GET", f"/workspaces/{ROOT}/memories?scope=LOCAL", ROOT) as response:
+            assert response.status == 503
+    assert health.up
+    assert health.breaker.state is not BreakerState.CLOSED
+    seen = [event for event in served.events if isinstance(event, StoreCalled) and event.store == "plugin"]
+    assert (seen[-1].operation, seen[-1].outcome) == ("search", "failed")

@@ -128,6 +128,7 @@ async def test_what_one_look_sees_and_the_next_does_not_is_no_mismatch(scene: Sc
         await scene.reads(shadow).list(ListMemories(ROOT), CALLER)
         await settled(lambda: bool(shadow._again))  # the first look is done
         await scene.deliver(late)
+        await scene.row(ROOT, "late in its turn", deliver=False)  # only the second look can see this one missing
         (event,) = await outcomes(scene, 1)
     assert event.outcome == "match"
 

@@ -254,6 +254,16 @@ async def test_an_answer_that_breaks_off_is_not_passed_off_as_whole(served: Serv
             await response.read()
 
 
+async def test_a_client_that_stops_in_the_middle_of_its_body_is_not_waited_for(
+    database: str, upstream: WorkspaceServer
+) -> None:
+    async with served_on(database, upstream=upstream.url, stall=0.2) as served:
+        sent = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12"
+        head = await raw_exchange(served, sent, b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert upstream.bodies == []
+
+
 async def test_websockets_are_upgraded_both_ways(served: Served, upstream: WorkspaceServer) -> None:
     closed: asyncio.Queue[int | None] = asyncio.Queue()
 
