@@ -114,7 +114,9 @@ def _table(values: Any) -> str:
     rows: list[str] = []
     for name, value in values.items():
         parts = value.items() if isinstance(value, Mapping) else (("", value),)
-        rows += [_row(f"{name} {part}", each) for part, each in parts if isinstance(each, str | int | float)]
+        rows += [
+            _row(f"{name} {part}", each) for part, each in parts if each != "" and isinstance(each, str | int | float)
+        ]
     return f"<table>{''.join(rows)}</table>" if rows else "<p class=quiet>nothing yet</p>"
 
 

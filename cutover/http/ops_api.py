@@ -20,7 +20,6 @@ from cutover.http.server import Call, Handler, Route
 from cutover.http.wire import json_response, rfc3339
 
 _NO_STORE = {"Cache-Control": "no-store"}
-NOT_ENFORCED = "gates are shown, not enforced, and no approvals are asked for in this version"
 
 
 def _uuid(value: object) -> object:
@@ -144,7 +143,7 @@ class OpsApi:
             target, actor=who, reason=body.reason, expected_epoch=state.epoch
         )
         self._cache.forget(tenant.name)
-        answer = {"tenant": tenant.name, "from": state.phase, "phase": target, **changed, "note": NOT_ENFORCED}
+        answer = {"tenant": tenant.name, "from": state.phase, "phase": target, **changed}
         if gate is not None:
             answer["gate"] = {"status": gate.status, "failed": [c.output for c in gate.checks if c.status == "fail"]}
         return json_response(200, answer, _NO_STORE)
