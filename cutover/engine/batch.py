@@ -5,6 +5,7 @@ transaction is shared. There is no timer and no batch size to tune, only a bound
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -41,7 +42,8 @@ class NaturalBatcher(Generic[T, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if len(self._workers) < self._parallel:
-            worker = asyncio.create_task(self._drain(), name="batch")
+            # Not in the caller's context: the worker goes on with other callers' items.
+            worker = asyncio.create_task(self._drain(), name="batch", context=contextvars.Context())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
         return await future

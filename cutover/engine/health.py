@@ -123,7 +123,8 @@ class PluginHealthMonitor:
             self.breaker.trip(time.monotonic(), "the health probe says the plugin is down")
         if verdict is not None:
             self.settled.set()
-        self._observer(PluginProbed(self._tenant, self.up, time.monotonic() - started, self.why))
+        if self._hysteresis.up is not None:  # undecided is neither up nor down, and lasts a probe or two
+            self._observer(PluginProbed(self._tenant, self.up, time.monotonic() - started, self.why))
         return probe is Probe.OK
 
     async def canary(self, *, searched: bool = False) -> None:

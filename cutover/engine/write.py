@@ -300,7 +300,7 @@ class WritePath:
             return Shadow.PENDING
         if not forget and (result.namespace is None or not result.content.strip()):
             # The plugin takes no such memory. The reconciler quarantines it with its reason.
-            self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, None, "failed", 0.0))
+            self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, None, "unsent"))
             return Shadow.PENDING
         headers = _headers(caller)
         send = self._deliverer.forget if forget else self._deliverer.upsert

@@ -1,10 +1,12 @@
 -- Capture: every writer of agent_memories leaves a mark in its own transaction (architecture §3; domain §4.6).
--- The functions are security definer because foreign writers need no rights in this schema, and their search_path
--- is pinned because of that. The triggers themselves come and go with the phase (install_capture, remove_capture).
+-- The trigger functions are security definer because foreign writers need no rights in this schema, and their
+-- search_path is pinned because of that; what they call inherits both. (A pinned path costs every call of a function,
+-- so the others, which only the daemon and these call, do without: all names in them are qualified.) The triggers
+-- themselves come and go with the phase (install_capture, remove_capture).
 
 -- The last workspace reached by following parents: no parent, an unknown parent, a workspace seen before, or 50 hops.
 create function cutover.root_of(p_workspace uuid) returns uuid
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable as $$
 declare
     v_at     uuid := p_workspace;
     v_parent uuid;
@@ -26,7 +28,7 @@ end $$;
 
 -- Where a row of this workspace and scope belongs (domain §3), or null when the tree does not know the workspace.
 create function cutover.namespace_of(p_workspace uuid, p_scope text) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable as $$
 declare
     v_parent uuid;
 begin
@@ -46,7 +48,7 @@ end $$;
 
 -- Who writes, as far as PostgreSQL can tell. session_user is the real role even inside security definer.
 create function cutover.current_writer() returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable as $$
     select left(coalesce(nullif(current_setting('application_name', true), ''), 'unnamed'), 64) || '/' || session_user
 $$;
 
@@ -54,7 +56,7 @@ $$;
 -- granted unless another request is, or may still be, under way; cutover.settled names a lease whose outcome the
 -- daemon knows to be definite although the database has not been told yet.
 create function cutover.touch_mark(p_id uuid, p_held text[], p_origin text, p_writer text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_owner   uuid := nullif(current_setting('cutover.owner', true), '')::uuid;
     v_settled bigint := nullif(current_setting('cutover.settled', true), '')::bigint;
@@ -100,7 +102,7 @@ end $$;
 
 -- The lease this transaction was granted on a memory, or null: somebody else's request is, or may be, under way.
 create function cutover.granted_lease(p_lease bigint) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable as $$
     select case when p_lease = nullif(current_setting('cutover.granted', true), '')::bigint then p_lease end
 $$;
 
@@ -144,7 +146,7 @@ begin
 end $$;
 
 create function cutover.bury(p_id uuid, p_held text[]) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 begin
     insert into cutover.tombstone (memory_id, rev, held_in) values (p_id, nextval('cutover.rev_seq'), p_held)
     on conflict (memory_id) do update set
@@ -154,7 +156,7 @@ end $$;
 
 -- A foreign write to legacy in A3 and A4, journaled so that it converges like any other.
 create function cutover.journal_bypass(p_op text, p_row jsonb, p_writer text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_namespace text := cutover.namespace_of((p_row ->> 'workspace_id')::uuid, p_row ->> 'scope');
 begin
@@ -278,7 +280,7 @@ end $$;
 
 -- Needs short exclusive locks on two tables: the caller sets lock_timeout and retries.
 create function cutover.install_capture() returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 begin
     perform cutover.remove_capture();
     create trigger cutover_capture_row after insert or update or delete on public.agent_memories
@@ -297,7 +299,7 @@ begin
 end $$;
 
 create function cutover.remove_capture() returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 begin
     drop trigger if exists cutover_capture_row on public.agent_memories;
     drop trigger if exists cutover_capture_truncate on public.agent_memories;
@@ -307,7 +309,7 @@ end $$;
 
 -- Which of the four are there, enabled always, and run our function.
 create function cutover.capture_state() returns table (name text, intact boolean)
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable as $$
     select w.name, coalesce((
         select t.tgenabled = 'A' and n.nspname = 'cutover'
         from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace

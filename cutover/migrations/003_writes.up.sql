@@ -6,7 +6,7 @@ create function cutover.phase_lock_key() returns bigint language sql immutable a
 
 -- Shared by writers, exclusive for a phase change: a change waits for the writes under way, and later ones see it.
 create function cutover.enter(p_epoch bigint) returns text
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase text;
     v_epoch bigint;
@@ -21,7 +21,7 @@ end $$;
 
 -- Tell the capture triggers that this transaction is the daemon's, and under whose lease it will send.
 create function cutover.write_as(p_owner uuid, p_quiet float8, p_settled bigint) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 begin
     perform set_config('cutover.origin', 'write', true),
             set_config('cutover.owner', coalesce(p_owner::text, ''), true),
@@ -31,14 +31,14 @@ begin
 end $$;
 
 create function cutover.legacy_embedding_type() returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable as $$
     select format('%I.%I', n.nspname, t.typname)
     from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
     where a.attrelid = to_regclass('public.agent_memories') and a.attname = 'embedding' and not a.attisdropped
 $$;
 
 create function cutover.set_embedding(p_id uuid, p_embedding text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_type text := cutover.legacy_embedding_type();
 begin
@@ -51,7 +51,7 @@ begin
 end $$;
 
 create function cutover.log_global(p_workspace uuid, p_type text, p_id uuid, p_label text, p_content text) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
+language sql as $$
     insert into public.activity_logs (workspace_id, activity_type, source_id, method, summary, request_body, status)
     values (p_workspace, p_type, p_workspace, 'commit_memory',
             case p_type when 'memory_edit_global' then 'GLOBAL memory edited' else 'GLOBAL memory written' end,
@@ -92,7 +92,7 @@ create function cutover.create_memories(
     p_contents text[], p_labels text[], p_requested text[], p_embeddings text[], p_sources text[], p_pins boolean[],
     p_propagations text[], p_fingerprints bytea[]
 ) returns setof cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_dual   boolean := cutover.enter(p_epoch) <> 'A0';
     r        cutover.write_result;
@@ -164,7 +164,7 @@ end $$;
 
 -- Fill a result from the legacy row, its extras and its mark. lease_id only when the lease is ours to use.
 create function cutover.legacy_result(p_id uuid) returns cutover.write_result
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable as $$
 declare
     r cutover.write_result;
     v_embedding text;
@@ -189,7 +189,7 @@ end $$;
 create function cutover.edit_memory(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_content text, p_label text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_dual    boolean := cutover.enter(p_epoch) <> 'A0';
     v_row     record;
@@ -230,7 +230,7 @@ end $$;
 create function cutover.delete_memory(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_namespace text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_dual   boolean := cutover.enter(p_epoch) <> 'A0';
     r        cutover.write_result;
@@ -261,7 +261,7 @@ create function cutover.replace_memory(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_namespace text, p_workspace uuid,
     p_scope text, p_content text, p_embedding text, p_source text, p_pin boolean, p_propagation text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_dual    boolean := cutover.enter(p_epoch) <> 'A0';
     v_row     record;
@@ -312,12 +312,30 @@ end $$;
 create function cutover.settle(
     p_ids uuid[], p_revs bigint[], p_leases bigint[], p_seqs bigint[], p_outcomes text[], p_delays float8[], p_notes text[]
 ) returns table (memory_id uuid, cleared boolean)
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 #variable_conflict use_column
+declare
+    v_gone uuid[] := '{}';
 begin
     -- Nothing here must survive a crash of the server: a clear that is lost leaves its mark, and the same state is
     -- delivered once more. So nobody waits for the disk.
     perform set_config('synchronous_commit', 'off', true);
+    -- Nearly always everything was delivered, nothing changed meanwhile, and the journal is not concerned.
+    if p_outcomes <@ array['delivered'] and array_remove(p_seqs, null) = '{}' then
+        with locked as (
+            select m.memory_id from cutover.mark m
+            join unnest(p_ids, p_revs, p_leases) as t (id, rev, lease)
+              on t.id = m.memory_id and t.rev = m.rev and t.lease = m.lease_id
+            order by m.memory_id for update of m
+        ), gone as (
+            delete from cutover.mark m using locked l where m.memory_id = l.memory_id returning m.memory_id
+        ) select coalesce(array_agg(g.memory_id), '{}') into v_gone from gone g;
+        if cardinality(v_gone) = cardinality(p_ids) then
+            delete from cutover.quarantine q where q.memory_id = any (p_ids);
+            return query select t.id, true from unnest(p_ids) as t (id);
+            return;
+        end if;
+    end if;
     return query
     with told as (
         select * from unnest(p_ids, p_revs, p_leases, p_seqs, p_outcomes, p_delays, p_notes)
@@ -358,7 +376,7 @@ begin
         where t.outcome = 'delivered' and j.memory_id = t.id and j.seq <= t.seq and j.state = 'intent'
         returning j.memory_id, j.seq
     )
-    select t.id, exists (select from gone g where g.memory_id = t.id)
+    select t.id, t.id = any (v_gone) or exists (select from gone g where g.memory_id = t.id)
     from told t
     left join released r on r.memory_id = t.id
     left join settled s on s.memory_id = t.id
@@ -369,7 +387,7 @@ end $$;
 
 -- Bring cutover.native up to the journal row p_seq of a memory, if that is still the newest that counts.
 create function cutover.project_native(p_id uuid, p_seq bigint) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     j cutover.journal;
 begin

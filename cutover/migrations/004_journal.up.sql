@@ -4,7 +4,7 @@
 
 -- The memory as it is expected to be: the journal's newest word, or legacy's. In A1 and A2 legacy is asked first.
 create function cutover.expected_state(p_id uuid, p_phase text) returns cutover.write_result
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable as $$
 declare
     r cutover.write_result;
     j cutover.journal;
@@ -40,14 +40,14 @@ end $$;
 
 -- One journal writer per memory at a time, across daemons. Callers with several memories come in id order.
 create function cutover.lock_memory(p_id uuid) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
+language sql as $$
     select pg_advisory_xact_lock(hashtextextended(p_id::text, 4207))
 $$;
 
 -- Take the lease and write the intent; fills rev, lease_id, seq, or status busy when a request is, or may be, under way.
 create function cutover.write_intent(p_epoch bigint, p_op text, p_native boolean, p_held text[], r cutover.write_result)
 returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 begin
     perform cutover.touch_mark(r.memory_id, p_held, 'journal', 'cutover');
     select m.rev, cutover.granted_lease(m.lease_id), m.held_in into r.rev, r.lease_id, r.held_in
@@ -68,7 +68,7 @@ begin
 end $$;
 
 create function cutover.namespace_closed(p_name text) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable as $$
     select exists (select from cutover.namespace n where n.name = p_name and n.closed_until > clock_timestamp())
 $$;
 
@@ -81,7 +81,7 @@ create function cutover.begin_commits(
     p_kinds text[], p_sources text[], p_expires timestamptz[], p_pins boolean[], p_propagations text[],
     p_embeddings text[], p_fingerprints bytea[]
 ) returns setof cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase   text := cutover.enter(p_epoch);
     v_parent  uuid;
@@ -171,7 +171,7 @@ end $$;
 create function cutover.begin_edit(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_content text, p_label text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase   text := cutover.enter(p_epoch);
     v_content text;
@@ -210,7 +210,7 @@ end $$;
 create function cutover.begin_forget(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_workspace uuid, p_namespace text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase  text := cutover.enter(p_epoch);
     v_native boolean;
@@ -240,7 +240,7 @@ end $$;
 -- The caller was told no (or is about to be): the intent does not count. The mark stays and brings the plugin back
 -- to the state before, at once when the failure was definite, after T_z when it was not.
 create function cutover.withdraw(p_seq bigint, p_id uuid, p_lease bigint, p_ambiguous boolean, p_note text) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_op text;
 begin
@@ -271,7 +271,7 @@ create function cutover.adopt_native(
     p_epoch bigint, p_owner uuid, p_quiet float8, p_settled bigint, p_id uuid, p_namespace text, p_workspace uuid,
     p_scope text, p_content text, p_embedding text, p_source text, p_pin boolean, p_propagation text
 ) returns cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase text := cutover.enter(p_epoch);
     v_old   cutover.write_result;
@@ -308,7 +308,7 @@ end $$;
 -- older than the claim could pair an old row with a new rev, and the clear would then hide the difference.
 create function cutover.claim_marks(p_epoch bigint, p_owner uuid, p_limit integer, p_quiet float8, p_backfill boolean)
 returns setof cutover.write_result
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase text;
     v_ids   uuid[];

@@ -2,7 +2,7 @@
 
 -- Compare-and-set the phase, append the event, tell the replicas. The caller holds the phase lock exclusively.
 create function cutover.set_phase(p_epoch bigint, p_to text, p_actor text, p_reason text) returns bigint
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_from     text;
     v_epoch    bigint;
@@ -30,14 +30,14 @@ end $$;
 create function cutover.phase_event_hash(
     p_previous bytea, p_epoch bigint, p_from text, p_to text, p_actor text, p_reason text, p_at timestamptz
 ) returns bytea
-language sql immutable set search_path = pg_catalog, pg_temp as $$
+language sql immutable as $$
     select sha256(p_previous || convert_to(jsonb_build_array(
         p_epoch, p_from, p_to, p_actor, p_reason, extract(epoch from p_at))::text, 'UTF8'))
 $$;
 
 -- A3 → A2: what was written since the cutover goes into legacy, exactly; the journal rows have then done their work.
 create function cutover.replay_journal() returns table (upserted bigint, deleted bigint, natives bigint)
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_type text := cutover.legacy_embedding_type();
 begin
@@ -78,7 +78,7 @@ end $$;
 -- One chunk of backfill: mark the next rows in id order, move the cursor, all in one transaction (architecture §5).
 create function cutover.backfill_chunk(p_epoch bigint, p_scope text, p_workspace uuid, p_limit integer)
 returns table (scanned integer, marked integer, done boolean)
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase  text := cutover.enter(p_epoch);
     v_cursor cutover.backfill_cursor;
@@ -109,7 +109,7 @@ end $$;
 
 -- Open (or reopen, in a new generation) the cursor of a scope.
 create function cutover.open_backfill(p_epoch bigint, p_scope text, p_workspace uuid) returns cutover.backfill_cursor
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase      text := cutover.enter(p_epoch);
     v_generation integer := (select s.generation from cutover.phase_state s);
@@ -131,7 +131,7 @@ end $$;
 
 -- On coming back to A1: what was deleted in between, and what the plugin holds that nobody expects, must be forgotten.
 create function cutover.mark_strays(p_ids uuid[], p_namespaces text[]) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_count integer;
 begin
@@ -150,7 +150,7 @@ end $$;
 
 -- The same for deletes whose namespaces are known from their tombstones: all there is for a contract-only plugin.
 create function cutover.mark_tombstones() returns void
-language sql set search_path = pg_catalog, pg_temp as $$
+language sql as $$
     insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
     select t.memory_id, nextval('cutover.rev_seq'), t.held_in, 'repair', 'cutover' from cutover.tombstone t
     where not exists (select from public.agent_memories a where a.id = t.memory_id) order by t.memory_id
@@ -159,7 +159,7 @@ $$;
 
 -- Fold the insert-only log of foreign writes into one row per writer; gives back what was new.
 create function cutover.fold_bypass_writes(p_limit integer) returns table (writer text, writes bigint)
-language sql set search_path = pg_catalog, pg_temp as $$
+language sql as $$
     with taken as (
         delete from cutover.bypass_write b
         where b.seq in (select x.seq from cutover.bypass_write x order by x.seq limit p_limit for update skip locked)

@@ -2,7 +2,7 @@
 
 -- A0–A2. The plugin keeps an empty namespace, which nobody can see; its bulk delete could take a live write along.
 create function cutover.delete_namespace(p_epoch bigint, p_name text, p_workspace uuid, p_scope text) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase text := cutover.enter(p_epoch);
     v_found boolean;
@@ -42,7 +42,7 @@ end $$;
 -- A3, A4. Writes into it are refused from here on; every memory known to be in it is forgotten one by one, so that
 -- the journal knows what became of each. What is left for the bulk delete is what nobody but the plugin knows.
 create function cutover.close_namespace(p_epoch bigint, p_name text, p_seconds float8) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql as $$
 declare
     v_phase text := cutover.enter(p_epoch);
     v_known boolean := exists (select from cutover.namespace n where n.name = p_name);
