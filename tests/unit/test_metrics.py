@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from cutover.domain import events
 from cutover.domain.drift import DriftLedger
 from cutover.domain.phase import Phase
-from cutover.metrics import Metrics, MetricsObserver
+from cutover.http.mcp_tools import TOOLS
+from cutover.metrics import MARK_ORIGINS, OPERATIONS, REFUSALS, Metrics, MetricsObserver
 
 CATALOGUE = Path(__file__).parents[2] / "docs" / "metrics.md"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -224,3 +225,29 @@ async def test_the_loop_is_watched(metrics: Metrics) -> None:
         async with asyncio.timeout(0.2):
             await metrics.watch_loop(interval=0.001)
     assert (value(metrics, count) or 0) >= 1
+
+
+def sources(*patterns: str) -> str:
+    package = Path(__file__).parents[2] / "cutover"
+    return "\n".join(path.read_text() for pattern in patterns for path in sorted(package.glob(pattern)))
+
+
+def test_every_operation_of_a_face_has_its_own_series() -> None:
+    def operations(file: str) -> set[str]:
+        return set(re.findall(r'Route\(\s*"[A-Z]+",\s*[^,]+(?:\{[^}]*\}[^,]*)?,\s*"(\w+)"', sources(f"http/{file}.py")))
+
+    assert operations("plugin_face") == set(OPERATIONS["plugin"])
+    assert operations("memories_face") == set(OPERATIONS["memories"])
+    assert operations("mcp") | set(TOOLS) == set(OPERATIONS["mcp"])
+
+
+def test_every_reason_for_a_refusal_has_its_own_series() -> None:
+    used = set(re.findall(r'Refused\(\s*"(\w+)"', sources("domain/*.py", "stores/*.py", "engine/*.py", "http/*.py")))
+    assert used
+    assert used <= set(REFUSALS)
+
+
+def test_every_origin_of_a_mark_has_its_own_series() -> None:
+    checks = re.findall(r"origin +text not null check \(origin in \(([^)]*)\)", sources("migrations/*.up.sql"))
+    assert checks
+    assert {origin.strip(" '") for origin in checks[-1].split(",")} == set(MARK_ORIGINS)
