@@ -33,7 +33,7 @@ OTHER: Final = "other"
 
 OPERATIONS: Final = {
     "plugin": ("health", "put_namespace", "patch_namespace", "delete_namespace", "commit", "search", "forget"),
-    "memories": ("list_memories", "create_memory", "edit_memory", "delete_memory", "session_search"),
+    "memories": ("list_memories", "create_memory", "edit_memory", "delete_memory", "session_search", "pass_through"),
     "mcp": (
         *("mcp", "mcp_stream", "commit_memory", "recall_memory", "commit_memory_v2", "search_memory"),
         *("commit_summary", "list_writable_namespaces", "list_readable_namespaces", "forget_memory"),
