@@ -30,13 +30,19 @@ class Settler:
         self._observer = observer
         self._on_superseded = on_superseded
         self._batcher: NaturalBatcher[Settlement, bool] = NaturalBatcher(self._run, limit=256)
-        self._settled: dict[UUID, int] = {}
+        self._settled: dict[UUID, Settlement] = {}
         self._pending: set[asyncio.Task[bool]] = set()
         self._flushing = False
 
     def settled_lease(self, memory_id: UUID) -> int | None:
         """A lease on this memory that is over although the ledger may not know yet. Only under `Inflight`."""
-        return self._settled.get(memory_id)
+        settlement = self._settled.get(memory_id)
+        return settlement.lease_id if settlement is not None else None
+
+    def is_delivered(self, memory_id: UUID) -> bool:
+        """Whether the plugin has this memory although its mark may still be there."""
+        settlement = self._settled.get(memory_id)
+        return settlement is not None and settlement.outcome == "delivered"
 
     def note(self, settlement: Settlement) -> None:
         """Record an outcome soon; does not wait."""
@@ -50,13 +56,13 @@ class Settler:
     async def settle(self, settlement: Settlement, *, linger: float = 0.0) -> bool:
         """Record an outcome now, or after `linger` seconds with what came meanwhile; True when the mark is gone."""
         if settlement.outcome != "ambiguous":
-            self._settled[settlement.memory_id] = settlement.lease_id
+            self._settled[settlement.memory_id] = settlement
         try:
             if linger and not self._flushing:
                 await asyncio.sleep(linger)
             cleared = await self._batcher.submit(settlement)
         finally:
-            if self._settled.get(settlement.memory_id) == settlement.lease_id:
+            if self._settled.get(settlement.memory_id) is settlement:
                 del self._settled[settlement.memory_id]
         if not cleared and settlement.outcome == "delivered":
             self._on_superseded()

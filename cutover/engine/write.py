@@ -197,7 +197,7 @@ class WritePath:
 
     async def is_pending(self, memory_id: UUID) -> bool:
         """Whether a memory still carries a mark (for the replay of an idempotent request)."""
-        return bool(await self._ledger.marked_among([memory_id]))
+        return not self._settler.is_delivered(memory_id) and bool(await self._ledger.marked_among([memory_id]))
 
     # -- the memory, and the phase ------------------------------------------------------------------------------------
 
