@@ -31,6 +31,7 @@ from cutover.stores.plugin import PluginClient
 
 CANARY_NAMESPACE = "custom:cutover-canary"
 """Reserved: nothing but canaries lives in it, and sweeps leave it out."""
+_FIRST_INTERVAL = 0.05
 _CANARY_EVERY = 15.0
 """Seconds between whole round trips while all is well: the gate of A1 wants a recent one."""
 _CANARY_SPACE = uuid.UUID("6f0a4a52-6c5e-4f0c-9d6b-0b9a5c1f7d11")
@@ -155,8 +156,11 @@ class PluginHealthMonitor:
         next_probe = next_canary = time.monotonic()
         while True:
             if time.monotonic() >= next_probe:
-                next_probe = time.monotonic() + self._interval
+                began = time.monotonic()
                 await self.probe()
+                # At the start, the first verdict is wanted soon: it takes more than one probe.
+                undecided = self._hysteresis.up is None
+                next_probe = began + (min(self._interval, _FIRST_INTERVAL) if undecided else self._interval)
             if self.up and self.breaker.wants_canary(time.monotonic()):
                 await self._send_canary()
             elif self.up and self.breaker.state is BreakerState.CLOSED and time.monotonic() >= next_canary:

@@ -10,6 +10,7 @@ cannot have its locks in time is undone by the database and tried again with jit
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from cutover.stores.strays import PluginStrays
 
 _LOCK_TIMEOUT_MS = 400
 _ATTEMPTS = 20
+_VERDICT_SECONDS = 3.0
 _HOLD_SECONDS = 0.5
 """How long writes may be held while the last marks go out (A2→A3)."""
 NOT_YET = "gates, approvals, freeze and drop are not part of this version: the phase was changed without them"
@@ -74,6 +76,7 @@ class Transition:
         """Go one step to `target`; raises `IllegalStep` with the reason when the step is not allowed now."""
         async with self._one_at_a_time:
             before = await self._phase.reload()
+            await self._first_verdict()
             self._allowed(before, target, expected_epoch)
             notes = await self._prepare(before, target)
             notes += await self._retried(before, target, actor, reason)
@@ -82,6 +85,12 @@ class Transition:
                 notes += await self._forget_strays()
             self._reconciler.wake()
             return Changed(before, after, (*notes, NOT_YET))
+
+    async def _first_verdict(self) -> None:
+        """Right after a start the plugin may not have been probed often enough to be called up or down."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_VERDICT_SECONDS):
+                await self._health.settled.wait()
 
     def _allowed(self, before: PhaseState, target: Phase, expected_epoch: int | None) -> None:
         if expected_epoch is not None and expected_epoch != before.epoch:
