@@ -314,7 +314,7 @@ def quarantine(e: Evidence) -> Check:
     good = open_ == 0
     seen = "an unknown number of" if open_ is None else str(open_)
     why = f"{seen} memories are quarantined and not acknowledged"
-    next_step = "" if good else "mend or delete those rows (cutover.quarantine says why each is there); they are then delivered by themselves"
+    next_step = "" if good else "mend or delete the rows that table cutover.quarantine lists with their reasons"
     return Check("quarantine", _verdict(good), open_, "memories", "= 0", why, next_step)
 
 
