@@ -77,6 +77,7 @@ async def write_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, wa
         if "dual" in wanted:
             rows += await bench.dual()
         if "a3" in wanted:
+            await stack.control.copy(timeout=120)
             await drained(stack)
             await stack.control.enter("A3")
             rows += await bench.cutover()

@@ -96,6 +96,11 @@ class Control:
         """How far the copy is."""
         return await self._ask("GET", "/api/v1/backfill")
 
+    async def copy(self, *, timeout: float) -> None:
+        """A backfill from its start to its last mark: A3 is entered after one only."""
+        await self.start_backfill()
+        await self.backfilled(timeout=timeout)
+
     async def backfilled(self, *, timeout: float) -> None:
         """Wait until the copy has put its mark on every row; a daemon that is just starting is asked again."""
 

@@ -215,6 +215,7 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._senders: set[asyncio.StreamWriter] = set()
         self._work: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self.seen: deque[ProxiedRequest] = deque(maxlen=_REMEMBERED)
         """The latest requests, oldest first."""
 
@@ -231,9 +232,9 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.refuse()
-        for task in self._work:
+        for task in (*self._work, *self._serving):
             task.cancel()
-        await asyncio.gather(*self._work, return_exceptions=True)
+        await asyncio.gather(*self._work, *self._serving, return_exceptions=True)
 
     async def accept(self) -> None:
         """Take connections (again)."""
@@ -274,6 +275,10 @@ class FaultProxy:
     # -- one connection of a sender ---------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         self._senders.add(writer)
         try:
             while (request := await _read_request(reader)) is not None:
@@ -287,6 +292,9 @@ class FaultProxy:
                 await writer.drain()
         except (_Cut, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            # asyncio reports a cancelled connection handler as an error, and this is how one ends with the proxy.
+            pass
         finally:
             self._senders.discard(writer)
             writer.transport.abort()
@@ -295,10 +303,12 @@ class FaultProxy:
         try:
             fault = self._choose(request)
             result = await (self._forward(request) if fault is None else fault(request, self._forward))
-        except (_Cut, OSError, EOFError, ValueError) as error:
+        except (_Cut, OSError, EOFError, ValueError, asyncio.CancelledError) as error:
             if not done.done():
-                done.set_exception(_Cut() if isinstance(error, _Cut) else _Cut(str(error)))
+                done.set_exception(_Cut(str(error)))
                 done.exception()  # the sender may be gone: nobody has to look at it
+            if isinstance(error, asyncio.CancelledError):
+                raise
         else:
             if not done.done():
                 done.set_result(result)

@@ -95,6 +95,10 @@ class Witness:
             )
         )
 
+    async def intents(self) -> int:
+        """Every intent that was ever journaled."""
+        return int(await (await self.connection()).fetchval("SELECT count(*) FROM cutover.journal"))
+
     async def awaiting_copy(self) -> int:
         """Marks of the backfill that are still to be delivered."""
         return int(

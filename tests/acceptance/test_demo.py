@@ -1,0 +1,33 @@
+"""`make demo` is itself a test: the main job from beginning to end, on real stores."""
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+from cutover.embedded.processes import clean_environment
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+
+
+async def test_the_demo_ends_well() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cutover", "demo",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=clean_environment(),
+    )  # fmt: skip
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), 200)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    lines = out.decode().splitlines()
+    last = lines[-1]
+    good = r"demo: ok acknowledged=(\d+) lost=0 resurrected=0 unexplained=0 phases=A0,A1,A2,A3"
+    found = re.fullmatch(good, last)
+    assert found is not None, "\n".join(lines[-30:])
+    assert int(found[1]) > 500
+    assert process.returncode == 0
+    assert any("plugin killed" in line and "503" in line for line in lines)
+    assert any("SIGKILL" in line for line in lines)
