@@ -16,6 +16,7 @@ from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.reconciler import Reconciler
 from cutover.engine.sweep import CountSweeper
 from cutover.stores import migrate
@@ -40,6 +41,7 @@ class Readiness:
         sweeper: CountSweeper,
         backfill: Backfill,
         plugin_database: PluginDatabase | None,
+        gate: PluginGate,
         *,
         sweep_interval: float,
     ) -> None:
@@ -52,6 +54,7 @@ class Readiness:
         self._sweeper = sweeper
         self._backfill = backfill
         self._plugin_database = plugin_database
+        self._gate = gate
         self._sweep_max_age = 3 * sweep_interval
         self._slow: dict[str, Any] = {}
         self._slow_at = float("-inf")
@@ -122,6 +125,11 @@ class Readiness:
                 "breaker": health.breaker.state.value,
                 "canary": health.last_canary,
                 "recovered_in_seconds": health.recovered_in,
+                "concurrency": {
+                    "limit": self._gate.limit,
+                    "in_flight": self._gate.in_flight,
+                    "waiting": self._gate.waiting,
+                },
             },
             "marks": None
             if backlog is None

@@ -173,7 +173,7 @@ class Tenant:
         self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
-            self._backfill, plugin_database, sweep_interval=options.sweep_interval,
+            self._backfill, plugin_database, gate, sweep_interval=options.sweep_interval,
         )  # fmt: skip
 
     @property
