@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import asyncpg
 import uvloop
 
 from benchmarks.copying import backfill_rows
@@ -83,8 +84,27 @@ async def write_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, wa
             rows += await bench.cutover()
         if options.profile:
             await stack.daemon.child.terminate()
-            say(options.profile.read_text())
+            say(options.profile.read_text() + await function_times(url))
     return rows
+
+
+async def function_times(database_url: str) -> str:
+    """Where PostgreSQL spent its time inside the daemon's functions (`track_functions`)."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT funcname, calls, total_time, self_time FROM pg_stat_user_functions "
+            "WHERE schemaname = 'cutover' ORDER BY self_time DESC LIMIT 20"
+        )
+    finally:
+        await connection.close()
+    lines = [
+        f"{row['funcname']:<28} {row['calls']:>9} {1000 * row['total_time'] / row['calls']:>10.0f} "
+        f"{1000 * row['self_time'] / row['calls']:>10.0f} {row['self_time']:>10.0f}"
+        for row in rows
+    ]
+    head = f"{'function':<28} {'calls':>9} {'µs/call':>10} {'own µs':>10} {'own ms':>10}"
+    return "\n".join(("", head, *lines))
 
 
 async def drained(stack: Stack) -> None:
@@ -113,7 +133,8 @@ async def run(options: argparse.Namespace) -> list[Row]:
     """All wanted sections, one after the other: they would disturb each other."""
     wanted = set(options.only or SECTIONS)
     rows: list[Row] = []
-    with EmbeddedPostgres.temporary(settings=SETTINGS) as postgres:
+    tracking = {"track_functions": "all"} if options.profile else {}
+    with EmbeddedPostgres.temporary(settings={**SETTINGS, **tracking}) as postgres:
         if "start" in wanted:
             rows += await start_rows(postgres, 1 if options.quick else 5)
         if wanted & {"dual", "a3"}:
