@@ -122,6 +122,23 @@ async def test_two_daemons_on_one_database(make_scene: MakeScene) -> None:
     await made.assert_converged("plugin")
 
 
+async def test_a_rollback_from_a3_under_load_loses_nothing(make_scene: MakeScene) -> None:
+    """A3→A2 replays the journal into legacy: afterwards legacy is the authority and holds every acknowledged write."""
+    made = await make_scene()
+    await made.enter("A1", "A2")
+    traffic = made.traffic(seed=8, rate=150.0)
+    async with under_load(made, traffic):
+        await acknowledged(traffic, 40)
+        await traffic.stop_sql()
+        await made.enter("A3")
+        await acknowledged(traffic, 80)
+        await made.enter("A2")
+        await acknowledged(traffic, 40)
+    assert traffic.tally.faults == []
+    await made.assert_converged("legacy")
+    assert (await made.control.sweep())["unexplained"] == 0
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_postgres_restart_under_load(own_postgres: EmbeddedPostgres, tmp_path: Path, mode: str) -> None:
     """`fast` as an operator would, `immediate` as a crash would."""

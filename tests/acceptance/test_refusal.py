@@ -1,7 +1,9 @@
 """Issue 2 §5: with the plugin unhealthy everything is refused, nothing is written, and service is back within 3 s."""
 
 import asyncio
+import json
 import time
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import aiohttp
@@ -34,6 +36,17 @@ async def serving(made: Scene, session: aiohttp.ClientSession) -> float:
         return (await caller.create(made.seats[0], f"back {uuid4()}", "LOCAL", "general")).outcome is Outcome.DONE
 
     return await until(condition, "service", timeout=30)
+
+
+def opened_after(made: Scene, moment: datetime) -> datetime:
+    """When the daemon's breaker first let traffic through again, by its own log."""
+    for line in made.daemon.child.output().splitlines():
+        if '"breaker.changed"' in line:
+            event = json.loads(line)
+            at = datetime.fromisoformat(event["time"])
+            if at > moment and event["to_state"] in ("ramp", "closed"):
+                return at
+    raise AssertionError("the breaker never opened the gate again")
 
 
 @pytest.mark.parametrize("phase", ["A1", "A2", "A3"])
@@ -102,6 +115,28 @@ async def test_every_refusal_says_when_to_come_back(make_scene: MakeScene, sessi
             assert "127.0.0.1" not in text, "a refusal must not tell where things are"
 
 
+async def test_with_refuse_writes_legacy_goes_on_answering_reads(
+    make_scene: MakeScene, session: aiohttp.ClientSession
+) -> None:
+    made = await make_scene(settings={"CUTOVER_REFUSE": "writes"})
+    await made.enter("A1")
+    seat, memories = made.seats[0], MemoriesCaller(Http(session, made.daemon.at.memories))
+    created = await memories.create(seat, "still to be read", "LOCAL", "general")
+    await made.drained()
+    made.plugin.kill()
+
+    async def refused() -> bool:
+        return (await memories.create(seat, "refused", "LOCAL", "general")).status == 503
+
+    await until(refused, "writes refused", timeout=15)
+    before = await made.witness.fingerprints()
+    assert (await memories.edit(seat, uuid4(), "refused")).status == 503
+    found = await memories.recall(seat)
+    assert found.outcome is Outcome.DONE
+    assert str(created.memory_id) in {item["id"] for item in found.items}
+    assert await made.witness.fingerprints() == before
+
+
 async def test_a0_goes_on_serving_with_a_dead_plugin(make_scene: MakeScene, session: aiohttp.ClientSession) -> None:
     made = await make_scene()
     made.plugin.kill()
@@ -142,14 +177,16 @@ async def test_a_paused_plugin_is_refused_too_and_service_returns_within_three_s
 
         await until(many_refusals, "refusals", timeout=20)
         acknowledged = traffic.tally.acknowledged
+        returned, returned_at = time.monotonic(), datetime.now(UTC)
         made.plugin.resume()
-        returned = time.monotonic()
 
         async def acknowledged_more() -> bool:
             return traffic.tally.last_done > returned and traffic.tally.acknowledged > acknowledged
 
         took = await until(acknowledged_more, "service", timeout=30)
         # The issue's 3 s are the behaviour under test here, not a speed: probes and breaker must not wait longer.
+        # The daemon's own clock is asked when it opened its gate; callers come by in their own time, hence the slack.
+        assert (opened_after(made, returned_at) - returned_at).total_seconds() < 3.0
         assert took < 3.0 + 1.0
         traffic.stop()
         await running
