@@ -137,7 +137,7 @@ class Demo:
     async def _backfill_with_a_crash(self) -> None:
         """The copy runs, the daemon is killed in the middle of it, and both go on."""
         tally = self._traffic.tally
-        await self._stack.control.start_backfill()
+        run = (await self._stack.control.start_backfill())["run"]
 
         async def under_way() -> bool:
             legacy, plugin = await self._witness.counts()
@@ -160,7 +160,9 @@ class Demo:
             return await self._witness.awaiting_copy() == 0
 
         await until(copied, "the copy's last marks", timeout=_SETTLE_SECONDS)
-        self._progress.say("backfill complete: it went on where it was killed")
+        if (await self._stack.control.backfill())["run"] != run:
+            raise DemoFailed("the backfill was started anew instead of going on where it was killed")
+        self._progress.say("backfill complete: the killed run went on by itself")
 
     async def _agree_before_cutover(self) -> None:
         """With the callers held for a moment both stores must agree with the history, row by row."""

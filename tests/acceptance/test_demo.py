@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from cutover.embedded import demo
 from cutover.embedded.processes import clean_environment
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -31,3 +32,13 @@ async def test_the_demo_ends_well() -> None:
     assert process.returncode == 0
     assert any("plugin killed" in line and "503" in line for line in lines)
     assert any("SIGKILL" in line for line in lines)
+
+
+def test_a_demo_that_cannot_run_says_so_in_its_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(demo.SETTINGS, "CUTOVER_SWEEP_INTERVAL", "nonsense")
+    assert demo.run() == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("demo: FAILED ")
+    assert "CUTOVER_SWEEP_INTERVAL" in last
