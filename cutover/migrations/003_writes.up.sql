@@ -312,7 +312,7 @@ end $$;
 create function cutover.settle(
     p_ids uuid[], p_revs bigint[], p_leases bigint[], p_seqs bigint[], p_outcomes text[], p_delays float8[], p_notes text[]
 ) returns table (memory_id uuid, cleared boolean)
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_gone uuid[] := '{}';
