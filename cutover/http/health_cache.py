@@ -11,6 +11,9 @@ from cutover.domain.gate import Check, HealthReport, Status, report
 from cutover.http.wire import rfc3339
 
 FRESH_SECONDS = 1.0
+RED_FRESH_SECONDS = 0.1
+"""A red answer is kept shorter: whoever waits for green (a starting daemon, a returned plugin) must not wait longer
+than the thing itself takes, and ten looks a second are still few."""
 PATIENCE_SECONDS = 2.0
 _MAX_QUESTIONS = 512
 
@@ -33,8 +36,11 @@ class Answer:
 class HealthCache:
     """Concurrent and repeated questions share one look at the stores: a hundred probes a second cost one."""
 
-    def __init__(self, fresh: float = FRESH_SECONDS, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, fresh: float = FRESH_SECONDS, patience: float = PATIENCE_SECONDS, red_fresh: float = RED_FRESH_SECONDS
+    ) -> None:
         self._fresh = fresh
+        self._red_fresh = red_fresh
         self._patience = patience
         self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[Answer]]] = {}
 
@@ -43,13 +49,20 @@ class HealthCache:
         key = (tenant, name)
         now = time.monotonic()
         known = self._asked.get(key)
-        if known is None or (known[1].done() and now >= known[0]):
+        if known is None or (known[1].done() and now - known[0] >= self._keeps(known[1])):
             if len(self._asked) >= _MAX_QUESTIONS:
                 self._asked.clear()
             task = asyncio.create_task(self._look(tenant, question), name=f"health {tenant} {name}")
-            known = (now + self._fresh, task)
+            known = (now, task)
             self._asked[key] = known
         return await asyncio.shield(known[1])
+
+    def _keeps(self, done: asyncio.Task[Answer]) -> float:
+        """How long a finished look counts, in seconds from when it was asked for."""
+        failed = done.cancelled() or done.exception() is not None
+        made = None if failed else done.result().report
+        red = failed or (made is not None and made.status is Status.FAIL)
+        return min(self._fresh, self._red_fresh) if red else self._fresh
 
     async def _look(self, tenant: str, question: Question) -> Answer:
         try:

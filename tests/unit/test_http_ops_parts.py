@@ -137,6 +137,27 @@ async def test_a_fresh_answer_is_kept_and_a_stale_or_forgotten_one_is_not() -> N
     assert looks.count == 4
 
 
+async def test_a_red_answer_is_looked_at_again_sooner_than_a_green_one() -> None:
+    """Else a daemon whose first probe came too early would stay red for a second after it is ready."""
+    statuses = [Status.FAIL, Status.FAIL, Status.PASS, Status.FAIL]
+
+    async def question() -> HealthReport:
+        return HealthReport(tenant="acme", phase=None, target=None, status=statuses.pop(0), checks=())
+
+    cache, seen = HealthCache(fresh=3600.0, red_fresh=0.0), []
+    for _ in range(5):
+        answer = await cache.ask("acme", "readyz", question)
+        assert answer.report is not None
+        seen.append(answer.report.status)
+    assert seen == [Status.FAIL, Status.FAIL, Status.PASS, Status.PASS, Status.PASS]
+    keeping = HealthCache(fresh=3600.0, red_fresh=3600.0)
+    statuses[:] = [Status.FAIL, Status.PASS]
+    for _ in range(2):
+        answer = await keeping.ask("acme", "readyz", question)
+        assert answer.report is not None
+        assert answer.report.status is Status.FAIL, "a red answer is kept, too: probes must not become load"
+
+
 async def test_a_look_that_takes_too_long_is_a_failed_check() -> None:
     answer = await HealthCache(patience=0.01).ask("acme", "readyz", Looks().slow)
     assert answer.report is not None
