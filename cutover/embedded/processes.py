@@ -110,7 +110,7 @@ class Child:
 
             async def condition() -> bool:
                 if self.pid is None:
-                    raise ChildError(f"{self.name} ended with {self.exit_code}: {self.last_words()}")
+                    raise ChildError(f"{self.name} ended with {self.exit_code}")
                 return await answers(session, self.ready_url)
 
             try:
