@@ -1,7 +1,7 @@
 """All memory traffic of one tenant: what the faces call.
 
 Here a request meets admission, redaction and the phase; which way a write goes is `domain/route.py`, how it goes is
-`write.py`, how a read is answered is `read.py`. A write whose phase changed under it is routed anew, once.
+`write.py`, how a read is answered is `read.py`. A write whose phase changed under it is routed anew.
 """
 
 import hashlib
@@ -47,6 +47,8 @@ from cutover.stores.legacy import LegacyStore
 T = TypeVar("T")
 _KEY_SPACE = uuid.UUID("2a5e4c58-5a0c-4d2f-9d0a-8a1f6a9ad0c3")
 CONTRACT_VERSION = "1.0.0"
+_ROUTES = 4
+"""How often a write is routed before its caller is told to come back."""
 
 
 class MemoryService:
@@ -169,11 +171,17 @@ class MemoryService:
     # -- routing ----------------------------------------
 
     async def _routed(self, run: Callable[[PhaseState], Awaitable[T]]) -> T:
-        """Run in the current phase; once more, from the start, when the phase changed meanwhile."""
-        try:
-            return await run(self._phase.current())
-        except StaleEpoch:
-            return await run(await self._phase.reload())
+        """Run in the current phase; anew, from the start, when the phase changed meanwhile.
+
+        More than once, because an operator who goes back and forth may change it again before the new try enters.
+        """
+        state = self._phase.current()
+        for _ in range(_ROUTES - 1):
+            try:
+                return await run(state)
+            except StaleEpoch:
+                state = await self._phase.reload()
+        return await run(state)
 
     async def _create(self, state: PhaseState, row: LegacyCreate, caller: Caller, *, fresh: bool) -> Receipt:
         if way_of(state.phase, held_by_legacy=True) is Way.JOURNAL:
@@ -206,6 +214,11 @@ class MemoryService:
 
     async def _commit(self, state: PhaseState, request: CommitMemory, caller: Caller) -> Receipt:
         key = request.idempotency_key
+        if key is not None and request.id is not None:
+            raise InvalidRequest(
+                "an id and an Idempotency-Key were given; a commit with an id is repeatable by itself",
+                next_step="leave one of them out",
+            )
         minted = request.id is None and key is None
         memory_id = request.id or (uuid.uuid4() if key is None else _keyed_id(request.namespace, key))
         fingerprint = None if key is None else _fingerprint(*_identity(request))

@@ -56,6 +56,8 @@ class NamespaceOperations:
         _check(request.name)
         if phase is Phase.A0:
             return await self._store.put(request)
+        if phase.plugin_is_authority and await self._deletion.is_closed(request.name):
+            raise Refused("namespace_closed", "the namespace is being deleted", retry_after=self._quarantine)
         # Never null: a nil JSON column once made every upsert fail (domain §4.5).
         metadata = request.metadata if request.metadata is not None else {}
         answer = await _told(
@@ -116,6 +118,8 @@ class NamespaceOperations:
     async def _delete_at_plugin(self, state: PhaseState, name: str, caller: Caller) -> None:
         by = caller.arrived + _ANSWER_WITHIN
         known = await self._deletion.close_and_forget(state.epoch, name, self._quarantine)
+        if known == "unresolved":
+            raise self._unresolved()
         while await self._deletion.undelivered(name):
             if time.monotonic() >= by:
                 raise Refused(
@@ -124,20 +128,29 @@ class NamespaceOperations:
                     retry_after=1,
                 )
             await asyncio.sleep(_DRAIN_POLL)
+        left = max(0.05, by - time.monotonic())
+        if not await self._deletion.sending(name, left + self._quarantine):
+            raise self._unresolved()
         try:
-            await self._client.delete_namespace(name, timeout=max(0.05, by - time.monotonic()))
+            await self._client.delete_namespace(name, timeout=left)
         except PluginRejected as error:
-            if error.http_status != 404 or not known:
-                await self._deletion.reopen(name)
+            if error.http_status != 404 or known == "unknown":
+                await self._deletion.ended(name, done=error.http_status == 404)
                 raise
         except PluginError as error:
             if not error.ambiguous:
-                await self._deletion.reopen(name)
+                await self._deletion.ended(name, done=False)
             # An unclear outcome keeps it closed until T_z: a late bulk delete must not meet new memories.
-            raise Refused(
-                "unresolved", "the plugin did not confirm the deletion; ask again", retry_after=self._quarantine
-            ) from error
-        await self._store.remove(name)
+            raise self._unresolved() from error
+        await self._deletion.ended(name, done=True)
+
+    def _unresolved(self) -> Refused:
+        return Refused(
+            "unresolved",
+            "the plugin has not confirmed the deletion of this namespace; it stays closed until that is certain",
+            retry_after=self._quarantine,
+            next_step="ask again later",
+        )
 
     def _left(self, caller: Caller) -> float:
         return max(0.05, min(self._timeout, caller.arrived + _ANSWER_WITHIN - time.monotonic()))

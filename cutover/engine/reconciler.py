@@ -29,6 +29,9 @@ from cutover.stores.ledger import Backlog, Ledger, Settlement, WriteResult
 
 _IDLE_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
+_COUNT_SECONDS = 30.0
+_KEYS_KEPT_DAYS = 7
+"""An Idempotency-Key is honoured for a week: longer than any caller goes on trying."""
 _LEASE_SECONDS = 5.0
 """How long a claimed state may wait for its turn; what has not been sent by then is given back unsent."""
 _BACKOFF_BASE = 0.2
@@ -70,6 +73,7 @@ class Reconciler:
         self._budget = RetryBudget(RetryPolicy(per_second=5.0, reserve=50.0), time.monotonic())
         self._wake = asyncio.Event()
         self._delivered = 0
+        self.journal_rows = 0
         self.backlog: Backlog | None = None
         """The last look at what waits."""
 
@@ -89,8 +93,9 @@ class Reconciler:
             for number in range(self._senders):
                 group.create_task(self._sender(queue), name=f"sender {number}")
             while True:
-                claimed = await self._claim(backfill=backfill)
+                # Before the claim: the lease is recorded when the server takes it, which may be long before we hear.
                 until = time.monotonic() + _LEASE_SECONDS
+                claimed = await self._claim(backfill=backfill)
                 for state in claimed:
                     await queue.put((state, until))
                 if not claimed:
@@ -98,8 +103,13 @@ class Reconciler:
 
     async def watch(self) -> None:
         """Keep the counts fresh: backlog for admission and metrics, foreign writers by name."""
+        next_count = time.monotonic()
         while True:
             try:
+                if time.monotonic() >= next_count:
+                    next_count = time.monotonic() + _COUNT_SECONDS
+                    self.journal_rows = await self._ledger.journal_rows()
+                    await self._ledger.prune_idempotency(_KEYS_KEPT_DAYS)
                 self.backlog = await self._ledger.backlog()
                 self._admission.live_marks = self.backlog.live
                 self._observer(
@@ -108,7 +118,7 @@ class Reconciler:
                         self.backlog.by_origin,
                         self.backlog.oldest_seconds,
                         self.backlog.quarantined,
-                        self.backlog.journal_rows,
+                        self.journal_rows,
                     )
                 )
                 for writer, count in (await self._ledger.fold_bypass_writes()).items():
@@ -123,7 +133,6 @@ class Reconciler:
             state = self._phase.current()
             if state.phase is Phase.A0 or not self._health.admit().ok:
                 return []
-            # The claim's clock starts before the statement, so our own lease ends before the recorded one does.
             return await self._ledger.claim(state.epoch, self._quiet, self._senders * 8, backfill=backfill)
         except StaleEpoch:
             await self._reload()
@@ -153,8 +162,8 @@ class Reconciler:
             # A sender must survive anything one memory can do to it; what it cannot handle stays under its lease.
             try:
                 await self._deliver(state, until)
-            except CutoverError as error:
-                self._failed("deliver", error)
+            except Exception as error:  # noqa: BLE001 - told, counted and alerted on; the other memories go on
+                self._observer(TaskFailed(self._tenant, "reconciler.deliver", type(error).__name__, _words(error)))
 
     async def _deliver(self, state: WriteResult, until: float) -> None:
         assert state.rev is not None  # noqa: S101
@@ -219,6 +228,10 @@ class Reconciler:
 
     def _failed(self, what: str, error: CutoverError) -> None:
         self._observer(TaskFailed(self._tenant, f"reconciler.{what}", type(error).__name__, error.message))
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CutoverError) else "unexpected; the memory stays marked"
 
 
 def _why_unplaceable(state: WriteResult) -> str | None:

@@ -19,6 +19,8 @@ _LINGER_SECONDS = 0.01
 """Nobody waits for a noted outcome, so it may wait for company: a settlement shared by ten costs a tenth."""
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 40
+_LOCKED_ATTEMPTS = 40
+"""Tries for a mark that a foreign transaction has locked; after that T_z and the reconciler see to it."""
 
 
 class Settler:
@@ -29,7 +31,7 @@ class Settler:
         self._ledger = ledger
         self._observer = observer
         self._on_superseded = on_superseded
-        self._batcher: NaturalBatcher[Settlement, bool] = NaturalBatcher(self._run, limit=256)
+        self._batcher: NaturalBatcher[Settlement, bool | None] = NaturalBatcher(self._run, limit=256)
         self._settled: dict[UUID, Settlement] = {}
         self._pending: set[asyncio.Task[bool]] = set()
         self._flushing = False
@@ -61,12 +63,17 @@ class Settler:
             if linger and not self._flushing:
                 await asyncio.sleep(linger)
             cleared = await self._batcher.submit(settlement)
+            for _ in range(_LOCKED_ATTEMPTS):
+                if cleared is not None:
+                    break
+                await asyncio.sleep(_RETRY_SECONDS)
+                cleared = await self._batcher.submit(settlement)
         finally:
             if self._settled.get(settlement.memory_id) is settlement:
                 del self._settled[settlement.memory_id]
         if not cleared and settlement.outcome == "delivered":
             self._on_superseded()
-        return cleared
+        return cleared is True
 
     async def flush(self) -> None:
         """Wait for everything noted so far (shutdown)."""
@@ -74,7 +81,7 @@ class Settler:
         while self._pending:
             await asyncio.wait(set(self._pending))
 
-    async def _run(self, settlements: Sequence[Settlement]) -> Sequence[bool | Exception]:
+    async def _run(self, settlements: Sequence[Settlement]) -> Sequence[bool | Exception | None]:
         for attempt in range(_ATTEMPTS):
             try:
                 cleared = await self._ledger.settle(settlements)

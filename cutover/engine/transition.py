@@ -26,9 +26,12 @@ from cutover.stores.ledger import Ledger
 from cutover.stores.strays import PluginStrays
 
 _LOCK_TIMEOUT_MS = 400
-_ATTEMPTS = 20
+_ATTEMPTS = 10
+_REPLAY_SECONDS = 600.0
 _VERDICT_SECONDS = 3.0
-_HOLD_SECONDS = 0.5
+_HOLD_SECONDS = 0.8
+_CALM_SECONDS = 30.0
+_OLD_MARKS = "select exists (select from cutover.mark where marked_at < clock_timestamp() - interval '1 second')"
 """How long writes may be held while the last marks go out (A2→A3)."""
 NOT_YET = "gates, approvals, freeze and drop are not part of this version: the phase was changed without them"
 
@@ -121,6 +124,8 @@ class Transition:
 
     async def _retried(self, before: PhaseState, target: Phase, actor: str, reason: str) -> tuple[str, ...]:
         for attempt in range(_ATTEMPTS):
+            if {before.phase, target} == {Phase.A2, Phase.A3}:
+                await self._until_calm()
             try:
                 return await self._in_one_transaction(before, target, actor, reason)
             except StaleEpoch as stale:
@@ -152,11 +157,26 @@ class Transition:
                     await self._until_no_marks(connection)
                 case Phase.A3, Phase.A2:
                     await _lock_phase(connection)
+                    await self._until_no_marks(connection)  # no intent may be under way while they are replayed
                     notes = await _replay(connection)
                 case _:
                     await _lock_phase(connection)
             await self._ledger.set_phase(connection, before.epoch, target, actor, reason)
         return notes
+
+    async def _until_calm(self) -> None:
+        """Without holding anybody up: wait until no mark is older than a delivery takes. Old ones would not go out
+        within the hold, and every try that fails has held writes for nothing."""
+        until = time.monotonic() + _CALM_SECONDS
+        while time.monotonic() < until:
+            if not await self._database.fetchval(_OLD_MARKS):
+                return
+            self._reconciler.wake()
+            await asyncio.sleep(0.05)
+        raise IllegalStep(
+            f"memories still wait for delivery after {_CALM_SECONDS:g} s",
+            next_step="`cutover status` shows what waits; is the plugin well, is a foreign transaction open?",
+        )
 
     async def _until_no_marks(self, connection: Connection) -> None:
         """Writes are held; wait for the last deliveries, for as long as their callers can bear it."""
@@ -183,7 +203,7 @@ async def _lock_phase(connection: Connection) -> None:
 
 
 async def _replay(connection: Connection) -> tuple[str, ...]:
-    row = await connection.fetchrow("select * from cutover.replay_journal()")
+    row = await connection.fetchrow("select * from cutover.replay_journal()", timeout=_REPLAY_SECONDS)
     assert row is not None  # noqa: S101 - the function gives one row
     replayed = f"{row['upserted']} writes and {row['deleted']} deletes since the cutover were replayed into legacy"
     return (replayed, f"{row['natives']} memories have no v1 form and stay plugin-only")

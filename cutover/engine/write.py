@@ -18,6 +18,7 @@ caller hears it; after an unclear outcome as well, and the mark brings the plugi
 passed. An intent that a crash left behind is delivered: nobody was told no.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,6 +34,7 @@ from cutover.domain.errors import (
     DatabaseUnavailable,
     Forbidden,
     KeyReused,
+    LockTimeout,
     NotFound,
     PluginRejected,
     Refused,
@@ -61,6 +63,8 @@ class Turn:
     """A lease on the memory that is over although the ledger may not know yet (see `settle.py`)."""
 
 
+_SINGLES = 4
+"""Rows of a broken batch that are tried at once: locked ones must not take all connections of the pool."""
 _INFLIGHT_SHARE = 0.4
 """Share of the delivery deadline that a write may wait for an earlier one of the same memory."""
 
@@ -159,6 +163,8 @@ class WritePath:
             if turn.settled is not None:
                 row = replace(row, settled=turn.settled)
             result = await self._fenced(lambda _: self._commits.submit(row))
+            if result.status == "stale":
+                raise StaleEpoch("the tenant's phase changed while this request was on its way")
             if result.status in ("ok", "native"):
                 await self._deliver_intent(_with_content(result, row), caller, native=result.status == "native")
             return result
@@ -233,14 +239,22 @@ class WritePath:
         except StaleEpoch:
             await self._phase.reload()
             raise
+        except LockTimeout:
+            # Nothing was written. Most often it was a change of parents, which is over by now.
+            return await call(self._phase.current())
 
     async def _create_once_more_if_cut_off(self, row: LegacyCreate) -> WriteResult:
         """A connection that broke while the batch ran leaves its fate open. The same ids make asking again safe."""
+        cut_off = False
         try:
-            return await self._fenced(lambda _: self._creates.submit(row))
-        except DatabaseUnavailable:
             result = await self._fenced(lambda _: self._creates.submit(row))
-        if result.status in ("exists", "replay"):
+        except DatabaseUnavailable:
+            cut_off = True
+            result = await self._fenced(lambda _: self._creates.submit(row))
+        if result.status == "exists" and row.fingerprint is not None and not cut_off:
+            # Another daemon was quicker with the same key; by now its record can be seen.
+            return await self._fenced(lambda _: self._creates.submit(row))
+        if cut_off and result.status in ("exists", "replay"):
             # It had been committed. The mark is there; its lease ended with the answer we never got.
             return await self._fenced(lambda state: self._recover(state, row, result))
         return result
@@ -254,10 +268,10 @@ class WritePath:
         epoch = self._phase.current().epoch
         try:
             return await self._ledger.create(epoch, self._quiet, rows)
-        except DatabaseFault as fault:
+        except (DatabaseFault, LockTimeout):
             if len(rows) == 1:
                 raise
-            return await self._one_by_one(lambda row: self._ledger.create(epoch, self._quiet, [row]), rows, fault)
+            return await self._one_by_one(lambda row: self._ledger.create(epoch, self._quiet, [row]), rows)
 
     async def _run_commits(self, rows: Sequence[JournalCommit]) -> Sequence[WriteResult | Exception]:
         epoch = self._phase.current().epoch
@@ -265,12 +279,10 @@ class WritePath:
         ordered = [rows[i] for i in order]
         try:
             results: Sequence[WriteResult | Exception] = await self._ledger.begin_commits(epoch, self._quiet, ordered)
-        except DatabaseFault as fault:
+        except (DatabaseFault, LockTimeout):
             if len(rows) == 1:
                 raise
-            results = await self._one_by_one(
-                lambda row: self._ledger.begin_commits(epoch, self._quiet, [row]), ordered, fault
-            )
+            results = await self._one_by_one(lambda row: self._ledger.begin_commits(epoch, self._quiet, [row]), ordered)
         back: list[WriteResult | Exception] = [DatabaseFault("no result")] * len(rows)
         for position, result in zip(order, results, strict=True):
             back[position] = result
@@ -278,16 +290,19 @@ class WritePath:
 
     @staticmethod
     async def _one_by_one(
-        call: Callable[[T], Awaitable[list[WriteResult]]], rows: Sequence[T], fault: DatabaseFault
+        call: Callable[[T], Awaitable[list[WriteResult]]], rows: Sequence[T]
     ) -> list[WriteResult | Exception]:
-        """One row the database cannot take must not fail its neighbours in the batch."""
-        results: list[WriteResult | Exception] = []
-        for row in rows:
-            try:
-                results.extend(await call(row))
-            except CutoverError as error:
-                results.append(error)
-        return results or [fault]
+        """One row the database cannot take, or that somebody has locked, must not fail its neighbours in the batch."""
+        some = asyncio.Semaphore(_SINGLES)
+
+        async def one(row: T) -> WriteResult | Exception:
+            async with some:
+                try:
+                    return (await call(row))[0]
+                except CutoverError as error:
+                    return error
+
+        return list(await asyncio.gather(*(one(row) for row in rows)))
 
     # -- to the plugin -----------------------------------------------------------------------------------------------
 
@@ -312,6 +327,9 @@ class WritePath:
         assert result.rev is not None  # noqa: S101
         assert result.lease_id is not None  # noqa: S101
         outcome, note = settlement_of(delivery)
+        if outcome == "quarantined":
+            # Not from here: the plugin may still show an earlier form. The reconciler forgets that, then quarantines.
+            outcome = "unsent"
         self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, result.seq, outcome, 0.05, note))
         self._observer(DeliverySettled(self._tenant, "request", outcome, result.memory_id, result.rev))
 
@@ -341,16 +359,22 @@ class WritePath:
     async def _withdraw(self, result: WriteResult, delivery: Delivery, *, ambiguous: bool) -> None:
         note = failure_note(delivery.error)
         try:
-            await self._ledger.withdraw(result, ambiguous=ambiguous, note=note)
+            withdrawn = await self._ledger.withdraw(result, ambiguous=ambiguous, note=note)
         except CutoverError as error:
-            raise Refused(
-                "unresolved",
-                "the write could not be completed and could not be taken back: it may still be carried out",
-                retry_after=self._quarantine,
-                next_step="read the memory back before writing it again",
-            ) from error
+            raise self._open_ended() from error
+        if not withdrawn:
+            raise self._open_ended()
         word = "ambiguous" if ambiguous else "retry"
         self._observer(DeliverySettled(self._tenant, "request", word, result.memory_id, result.rev or 0))
+
+    def _open_ended(self) -> Refused:
+        """An intent stands although its caller gets no: the only honest word is that it may still happen."""
+        return Refused(
+            "unresolved",
+            "the write could not be completed and could not be taken back: it may still be carried out",
+            retry_after=self._quarantine,
+            next_step="read the memory back before writing it again",
+        )
 
 
 def settlement_of(delivery: Delivery) -> tuple[str, str]:

@@ -102,9 +102,13 @@ create table cutover.journal (
     writer       text not null default 'cutover',
     begun_at     timestamptz not null default clock_timestamp(),
     settled_at   timestamptz,
-    check ((op = 'upsert') = (content is not null))
+    replaced     jsonb,
+    check ((op = 'upsert') = (content is not null)),
+    -- What is to be replayed into legacy must have a place there.
+    check (native or op = 'forget' or (scope is not null and workspace_id is not null))
 );
 comment on table cutover.journal is 'Intents of writes that legacy does not hold (all of A3; natives from A1): witness for sweeps, source for rollback.';
+comment on column cutover.journal.replaced is 'The legacy row (and its extras) that a native took the place of: comes back if the intent is withdrawn.';
 comment on column cutover.journal.native is 'Has no v1 form: left out of parity and of the replay into legacy.';
 create index journal_memory on cutover.journal (memory_id, seq desc);
 create index journal_intent on cutover.journal (begun_at) where state = 'intent';
@@ -140,10 +144,12 @@ create table cutover.namespace (
     expires_at   timestamptz,
     metadata     jsonb,
     created_at   timestamptz not null default now(),
-    closed_until timestamptz
+    closed_until timestamptz,
+    delete_may_land_until timestamptz
 );
 comment on table cutover.namespace is 'Namespace definitions clients have PUT, so that they can be put again exactly.';
-comment on column cutover.namespace.closed_until is 'Writes are refused until then: a delete of the namespace is under way or its outcome is unknown.';
+comment on column cutover.namespace.closed_until is 'Writes are refused until then: the namespace is being emptied and deleted.';
+comment on column cutover.namespace.delete_may_land_until is 'A bulk delete was sent and its outcome is not known: closed, and no second one is sent, until it cannot land any more.';
 
 create table cutover.idempotency (
     memory_id   uuid primary key,

@@ -4,6 +4,15 @@
 -- so the others, which only the daemon and these call, do without: all names in them are qualified.) The triggers
 -- themselves come and go with the phase (install_capture, remove_capture).
 
+-- PostgreSQL keeps times that no RFC 3339 text and no Python datetime can hold. Such a time counts as unknown.
+create function cutover.sane(p_time timestamptz) returns timestamptz language sql immutable as $$
+    select case when p_time >= '0001-01-02 00:00:00+00' and p_time < '9999-12-31 00:00:00+00' then p_time end
+$$;
+
+-- Whoever resolves a namespace from the tree in order to deliver holds this shared until its transaction ends; a
+-- change of parents takes it exclusively at its own end. So a row is either seen by the change, or sees it.
+create function cutover.tree_lock_key() returns bigint language sql immutable as $$ select 7304916220481577219::bigint $$;
+
 -- The last workspace reached by following parents: no parent, an unknown parent, a workspace seen before, or 50 hops.
 create function cutover.root_of(p_workspace uuid) returns uuid
 language plpgsql stable as $$
@@ -119,6 +128,9 @@ begin
         insert into cutover.bypass_write (writer, operation) values (v_writer, tg_op);
         -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal.
         if (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
+            if tg_op = 'UPDATE' and old.id <> new.id then
+                perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
+            end if;
             perform cutover.journal_bypass(tg_op, to_jsonb(case when tg_op = 'DELETE' then old else new end), v_writer);
         end if;
     end if;
@@ -171,7 +183,7 @@ begin
            coalesce(v_namespace, ''), (p_row ->> 'workspace_id')::uuid, p_row ->> 'scope', p_row ->> 'namespace',
            case when p_op <> 'DELETE' then p_row ->> 'content' end, 'fact', 'agent',
            translate(p_row ->> 'embedding', '[]', '{}')::real[],
-           (p_row ->> 'created_at')::timestamptz, (p_row ->> 'updated_at')::timestamptz, p_writer
+           cutover.sane((p_row ->> 'created_at')::timestamptz), cutover.sane((p_row ->> 'updated_at')::timestamptz), p_writer
     from cutover.phase_state s;
 end $$;
 
@@ -275,7 +287,71 @@ begin
     on conflict (memory_id) do update set
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    -- What only the journal knows of this workspace (all of A3, natives before) goes with it.
+    with newest as (
+        select distinct on (j.memory_id) j.memory_id, j.op, j.native, j.namespace, j.workspace_id, j.scope, j.label
+        from cutover.journal j
+        where j.state in ('intent', 'applied')
+          and j.memory_id in (select x.memory_id from cutover.journal x where x.workspace_id = old.id)
+        order by j.memory_id, j.seq desc
+    ), gone as (
+        insert into cutover.journal
+            (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, writer)
+        select n.memory_id, nextval('cutover.rev_seq'), s.epoch, 'forget', 'intent', n.native, n.namespace,
+               n.workspace_id, n.scope, n.label, cutover.current_writer()
+        from newest n, cutover.phase_state s
+        where n.op = 'upsert' and n.workspace_id = old.id
+        returning memory_id, namespace, native
+    ), shown as (
+        delete from cutover.native x using gone g where x.memory_id = g.memory_id
+    ), buried as (
+        insert into cutover.tombstone as t (memory_id, rev, held_in)
+        select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace] from gone g
+        on conflict (memory_id) do update set
+            rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at
+    )
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace], 'purge', cutover.current_writer()
+    from gone g order by g.memory_id
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = m.held_in || excluded.held_in,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
     return old;
+end $$;
+
+-- The same change once more at the end of its transaction, under the tree lock: rows that were written meanwhile by
+-- somebody who saw the old tree are seen now. (The statement trigger above knows the old tree exactly and may be early;
+-- this one is on time. Both only mark.)
+create function cutover.capture_reparent_at_commit() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform pg_advisory_xact_lock(cutover.tree_lock_key());
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    with recursive subtree (id, hops) as (
+        select new.id, 0
+        union
+        select w.id, s.hops + 1 from public.workspaces w join subtree s on w.parent_id = s.id where s.hops < 50
+    ), inhabitants as (
+        select distinct id from subtree
+    ), held as (
+        select a.id, a.workspace_id, a.scope from public.agent_memories a join inhabitants i on i.id = a.workspace_id
+        union all
+        select j.memory_id, j.workspace_id, j.scope from cutover.journal j join inhabitants i on i.id = j.workspace_id
+        where not j.native and j.op = 'upsert' and j.state in ('intent', 'applied')
+    )
+    select distinct on (h.id) h.id, nextval('cutover.rev_seq'),
+           array[case when h.scope = 'TEAM' then 'team:' || coalesce(old.parent_id, old.id)
+                      else 'org:' || coalesce(cutover.root_of(old.parent_id), old.id) end],
+           'reparent', 'workspaces'
+    from held h
+    where (h.scope = 'TEAM' and h.workspace_id = new.id) or h.scope = 'GLOBAL'
+    order by h.id
+    on conflict (memory_id) do update set
+        rev = excluded.rev,
+        held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
+        origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    return null;
 end $$;
 
 -- Needs short exclusive locks on two tables: the caller sets lock_timeout and retries.
@@ -290,11 +366,15 @@ begin
     create trigger cutover_capture_reparent after update on public.workspaces
         referencing old table as before_update new table as after_update
         for each statement execute function cutover.capture_reparent();
+    create constraint trigger cutover_capture_reparent_at_commit after update of parent_id on public.workspaces
+        deferrable initially deferred for each row when (old.parent_id is distinct from new.parent_id)
+        execute function cutover.capture_reparent_at_commit();
     create trigger cutover_capture_workspace_delete before delete on public.workspaces
         for each row execute function cutover.capture_workspace_delete();
     alter table public.agent_memories enable always trigger cutover_capture_row;
     alter table public.agent_memories enable always trigger cutover_capture_truncate;
     alter table public.workspaces enable always trigger cutover_capture_reparent;
+    alter table public.workspaces enable always trigger cutover_capture_reparent_at_commit;
     alter table public.workspaces enable always trigger cutover_capture_workspace_delete;
 end $$;
 
@@ -304,10 +384,11 @@ begin
     drop trigger if exists cutover_capture_row on public.agent_memories;
     drop trigger if exists cutover_capture_truncate on public.agent_memories;
     drop trigger if exists cutover_capture_reparent on public.workspaces;
+    drop trigger if exists cutover_capture_reparent_at_commit on public.workspaces;
     drop trigger if exists cutover_capture_workspace_delete on public.workspaces;
 end $$;
 
--- Which of the four are there, enabled always, and run our function.
+-- Which of the five are there, enabled always, and run our function.
 create function cutover.capture_state() returns table (name text, intact boolean)
 language sql stable as $$
     select w.name, coalesce((
@@ -317,5 +398,6 @@ language sql stable as $$
     from (values ('cutover_capture_row', 'public.agent_memories'),
                  ('cutover_capture_truncate', 'public.agent_memories'),
                  ('cutover_capture_reparent', 'public.workspaces'),
+                 ('cutover_capture_reparent_at_commit', 'public.workspaces'),
                  ('cutover_capture_workspace_delete', 'public.workspaces')) as w (name, relation)
 $$;

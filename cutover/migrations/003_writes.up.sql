@@ -5,17 +5,22 @@
 create function cutover.phase_lock_key() returns bigint language sql immutable as $$ select 7304916220481577217 $$;
 
 -- Shared by writers, exclusive for a phase change: a change waits for the writes under way, and later ones see it.
-create function cutover.enter(p_epoch bigint) returns text
+-- p_phases: those in which the caller's way of writing is right. A request that was routed before a change and enters
+-- after it may well know the new epoch, so the epoch alone does not fence it. The tree is held still as well, because
+-- what enters here resolves namespaces. Locks are not waited for longer than a caller would wait for the answer.
+create function cutover.enter(p_epoch bigint, p_phases text[]) returns text
 language plpgsql as $$
 declare
     v_phase text;
     v_epoch bigint;
 begin
+    perform set_config('lock_timeout', '800ms', true);
     perform pg_advisory_xact_lock_shared(cutover.phase_lock_key());
     select s.phase, s.epoch into v_phase, v_epoch from cutover.phase_state s;
-    if v_epoch is distinct from p_epoch then
-        raise exception 'epoch % is over, the tenant is in epoch %', p_epoch, v_epoch using errcode = 'CU001';
+    if v_epoch is distinct from p_epoch or not v_phase = any (p_phases) then
+        raise exception 'epoch % is over, the tenant is in epoch % (%)', p_epoch, v_epoch, v_phase using errcode = 'CU001';
     end if;
+    perform pg_advisory_xact_lock_shared(cutover.tree_lock_key());
     return v_phase;
 end $$;
 
@@ -94,12 +99,14 @@ create function cutover.create_memories(
 ) returns setof cutover.write_result
 language plpgsql as $$
 declare
-    v_dual   boolean := cutover.enter(p_epoch) <> 'A0';
+    v_dual   boolean := cutover.enter(p_epoch, array['A0', 'A1', 'A2']) <> 'A0';
     r        cutover.write_result;
     v_parent uuid;
     v_known  boolean;
 begin
     perform cutover.write_as(case when v_dual then p_owner end, p_quiet, null);
+    -- One locked row must not hold its neighbours up: the batch gives up soon and its rows are tried one by one.
+    perform set_config('lock_timeout', case when cardinality(p_ids) > 1 then '150ms' else '400ms' end, true);
     for i in 1..cardinality(p_ids) loop
         r := null;
         r.ordinal := i - 1; r.status := 'ok'; r.memory_id := p_ids[i]; r.workspace_id := p_workspaces[i]; r.scope := p_scopes[i]; r.label := p_labels[i];
@@ -124,7 +131,8 @@ begin
                 r.status := 'misplaced';
             elsif p_requested[i] is null and p_scopes[i] = 'GLOBAL' and v_parent is not null then
                 r.status := 'not_root';
-            elsif exists (select from cutover.native n where n.memory_id = p_ids[i]) then
+            elsif exists (select from cutover.native n where n.memory_id = p_ids[i])
+                  or exists (select from cutover.journal j where j.memory_id = p_ids[i] and j.state = 'intent') then
                 r.status := 'exists';
             end if;
         end if;
@@ -175,7 +183,8 @@ begin
     select 0, 'ok', p_id, m.rev, cutover.granted_lease(m.lease_id), null,
            cutover.namespace_of(a.workspace_id, a.scope), a.workspace_id, a.scope, a.namespace, a.content, 'fact',
            coalesce(e.source, 'agent'), null, coalesce(e.pin, false), e.propagation,
-           coalesce(v_embedding, translate(e.embedding::text, '{}', '[]')), a.created_at, a.updated_at, null,
+           coalesce(v_embedding, translate(e.embedding::text, '{}', '[]')), cutover.sane(a.created_at),
+           cutover.sane(a.updated_at), null,
            coalesce(m.held_in, '{}'), m.attempts, m.origin
     into r
     from public.agent_memories a
@@ -191,7 +200,7 @@ create function cutover.edit_memory(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_dual    boolean := cutover.enter(p_epoch) <> 'A0';
+    v_dual    boolean := cutover.enter(p_epoch, array['A0', 'A1', 'A2']) <> 'A0';
     v_row     record;
     v_content text;
     r         cutover.write_result;
@@ -232,7 +241,7 @@ create function cutover.delete_memory(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_dual   boolean := cutover.enter(p_epoch) <> 'A0';
+    v_dual   boolean := cutover.enter(p_epoch, array['A0', 'A1', 'A2']) <> 'A0';
     r        cutover.write_result;
 begin
     select 0, 'ok', p_id, cutover.namespace_of(a.workspace_id, a.scope), a.workspace_id, a.scope, a.namespace
@@ -263,7 +272,7 @@ create function cutover.replace_memory(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_dual    boolean := cutover.enter(p_epoch) <> 'A0';
+    v_dual    boolean := cutover.enter(p_epoch, array['A0', 'A1', 'A2']) <> 'A0';
     v_row     record;
     v_held_at text;
     v_type    text := cutover.legacy_embedding_type();
@@ -306,7 +315,8 @@ begin
     return cutover.legacy_result(p_id);
 end $$;
 
--- The outcome of deliveries, a batch in one transaction. delivered clears where memory, rev and lease all match and
+-- The outcome of deliveries, a batch in one transaction. Marks that somebody has locked (a foreign transaction that
+-- touched the same memory and is still open) are passed over: null in the answer, to be told again later. delivered clears where memory, rev and lease all match and
 -- else only gives the lease back, due at once; failed and unsent give it back with a delay; ambiguous keeps it until T_z;
 -- quarantined stores the reason and clears like delivered. Journal rows up to p_seqs become applied on delivered.
 create function cutover.settle(
@@ -326,7 +336,7 @@ begin
             select m.memory_id from cutover.mark m
             join unnest(p_ids, p_revs, p_leases) as t (id, rev, lease)
               on t.id = m.memory_id and t.rev = m.rev and t.lease = m.lease_id
-            order by m.memory_id for update of m
+            order by m.memory_id for update of m skip locked
         ), gone as (
             delete from cutover.mark m using locked l where m.memory_id = l.memory_id returning m.memory_id
         ) select coalesce(array_agg(g.memory_id), '{}') into v_gone from gone g;
@@ -344,7 +354,7 @@ begin
         -- In one order always, so that two daemons settling the same memories cannot dead-lock.
         select t.*, m.rev as now_rev
         from cutover.mark m join told t on t.id = m.memory_id and t.lease = m.lease_id
-        order by m.memory_id for update of m
+        order by m.memory_id for update of m skip locked
     ), gone as (
         delete from cutover.mark m using locked l
         where m.memory_id = l.id and l.outcome in ('delivered', 'quarantined') and l.rev = l.now_rev
@@ -376,9 +386,13 @@ begin
         where t.outcome = 'delivered' and j.memory_id = t.id and j.seq <= t.seq and j.state = 'intent'
         returning j.memory_id, j.seq
     )
-    select t.id, t.id = any (v_gone) or exists (select from gone g where g.memory_id = t.id)
+    select t.id,
+           case when t.id = any (v_gone) or exists (select from gone g where g.memory_id = t.id) then true
+                when exists (select from released r where r.memory_id = t.id) then false
+                when exists (select from cutover.mark m join told x on x.id = m.memory_id and x.lease = m.lease_id
+                             where m.memory_id = t.id) then null
+                else false end
     from told t
-    left join released r on r.memory_id = t.id
     left join settled s on s.memory_id = t.id
     group by t.id;
     perform cutover.project_native(s.id, s.seq)

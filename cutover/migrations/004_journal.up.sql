@@ -41,7 +41,7 @@ end $$;
 -- One journal writer per memory at a time, across daemons. Callers with several memories come in id order.
 create function cutover.lock_memory(p_id uuid) returns void
 language sql as $$
-    select pg_advisory_xact_lock(hashtextextended(p_id::text, 4207))
+    select pg_advisory_xact_lock(hashtextextended(p_id::text, 4207::bigint))
 $$;
 
 -- Take the lease and write the intent; fills rev, lease_id, seq, or status busy when a request is, or may be, under way.
@@ -69,7 +69,15 @@ end $$;
 
 create function cutover.namespace_closed(p_name text) returns boolean
 language sql stable as $$
-    select exists (select from cutover.namespace n where n.name = p_name and n.closed_until > clock_timestamp())
+    select exists (select from cutover.namespace n where n.name = p_name
+                   and greatest(n.closed_until, n.delete_may_land_until) > clock_timestamp())
+$$;
+
+-- Whoever writes into a namespace holds this shared, whoever closes it exclusively: so the closing sees every write
+-- that came before it, and every later one sees the closing.
+create function cutover.hold_namespace(p_name text) returns void
+language sql as $$
+    select pg_advisory_xact_lock_shared(hashtextextended(p_name, 4208::bigint))
 $$;
 
 -- Creates and contract commits on the journal, a batch in one transaction. p_requested null: a v1 create, placed by
@@ -83,17 +91,16 @@ create function cutover.begin_commits(
 ) returns setof cutover.write_result
 language plpgsql as $$
 declare
-    v_phase   text := cutover.enter(p_epoch);
+    v_phase   text := cutover.enter(p_epoch, array['A1', 'A2', 'A3', 'A4']);
     v_parent  uuid;
     v_known   boolean;
     v_native  boolean;
     v_derived text;
     v_old     cutover.write_result;
+    v_row     jsonb;
     r         cutover.write_result;
 begin
-    if v_phase = 'A0' then
-        raise exception 'begin_commits is not for A0' using errcode = 'CU003';
-    end if;
+    perform set_config('lock_timeout', case when cardinality(p_ids) > 1 then '150ms' else '400ms' end, true);
     for i in 1..cardinality(p_ids) loop
         r := null; v_old := null;
         r.ordinal := i - 1; r.status := 'ok'; r.memory_id := p_ids[i];
@@ -116,8 +123,13 @@ begin
             when 'GLOBAL' then 'org:' || cutover.root_of(p_workspaces[i]) end end;
         r.namespace := coalesce(p_requested[i], v_derived);
         v_native := p_natives[i] or v_derived is distinct from r.namespace;
+        if r.namespace is not null then
+            perform cutover.hold_namespace(r.namespace);
+        end if;
         if r.namespace is null then
             r.status := 'no_workspace';
+        elsif v_phase in ('A1', 'A2') and not v_native then
+            r.status := 'stale';  -- routed before the phase went back: this one is legacy's now
         elsif p_requested[i] is null and p_scopes[i] = 'GLOBAL' and v_parent is not null then
             r.status := 'not_root';
         elsif cutover.namespace_closed(r.namespace) then
@@ -136,7 +148,7 @@ begin
             continue;
         end if;
         r.workspace_id := p_workspaces[i]; r.scope := case when not v_native then p_scopes[i] end;
-        if v_old.memory_id is not null and not v_native and v_old.namespace = r.namespace then
+        if v_old.status = 'ok' and not v_native and v_old.namespace = r.namespace then
             r.workspace_id := v_old.workspace_id; r.scope := v_old.scope;
         end if;
         r.label := coalesce(p_labels[i], v_old.label, 'general');
@@ -144,15 +156,23 @@ begin
         r.pin := p_pins[i]; r.propagation := p_propagations[i]::jsonb; r.embedding := p_embeddings[i];
         r.created_at := coalesce(v_old.created_at, now()); r.updated_at := now();
         perform cutover.write_as(p_owner, p_quiet, p_settled[i]);
-        if v_phase in ('A1', 'A2') and v_old.memory_id is not null and v_old.status = 'ok' then
-            -- Legacy held it and cannot hold its new form: it leaves legacy but is not deleted.
-            delete from public.agent_memories a where a.id = p_ids[i];
-            delete from cutover.tombstone t where t.memory_id = p_ids[i];
+        if v_old.memory_id is not null and v_old.namespace <> r.namespace then
+            perform cutover.hold_namespace(v_old.namespace);
         end if;
         r := cutover.write_intent(
             p_epoch, 'upsert', v_native,
             case when v_old.memory_id is not null and v_old.namespace <> r.namespace then array[v_old.namespace] else '{}' end, r);
         if r.status = 'ok' then
+            if v_phase in ('A1', 'A2') and v_old.memory_id is not null and v_old.status = 'ok' then
+                -- Legacy held it and cannot hold its new form. The row is kept in the intent, for its withdrawal.
+                select to_jsonb(a) - 'content_tsv' || jsonb_build_object('extra', to_jsonb(e))
+                into v_row
+                from public.agent_memories a left join cutover.extra e on e.memory_id = a.id where a.id = p_ids[i];
+                update cutover.journal j set replaced = v_row where j.seq = r.seq;
+                delete from public.agent_memories a where a.id = p_ids[i];
+                delete from cutover.tombstone t where t.memory_id = p_ids[i];
+                select m.rev, m.held_in into r.rev, r.held_in from cutover.mark m where m.memory_id = p_ids[i];
+            end if;
             if v_native then r.status := 'native'; end if;
             if p_fingerprints[i] is not null then
                 insert into cutover.idempotency (memory_id, fingerprint) values (p_ids[i], p_fingerprints[i]);
@@ -173,7 +193,7 @@ create function cutover.begin_edit(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_phase   text := cutover.enter(p_epoch);
+    v_phase   text := cutover.enter(p_epoch, array['A3', 'A4']);
     v_content text;
     r         cutover.write_result;
 begin
@@ -189,6 +209,7 @@ begin
         r.status := 'unchanged';
         return r;
     end if;
+    perform cutover.hold_namespace(r.namespace);
     if cutover.namespace_closed(r.namespace) then
         r.status := 'closed';
         return r;
@@ -212,7 +233,7 @@ create function cutover.begin_forget(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_phase  text := cutover.enter(p_epoch);
+    v_phase  text := cutover.enter(p_epoch, array['A1', 'A2', 'A3', 'A4']);
     v_native boolean;
     r        cutover.write_result;
 begin
@@ -229,12 +250,37 @@ begin
         return r;
     end if;
     v_native := r.status in ('native', 'unknown');
+    if v_phase in ('A1', 'A2') and not v_native then
+        raise exception 'legacy holds this memory in %', v_phase using errcode = 'CU001';
+    end if;
+    perform cutover.hold_namespace(r.namespace);
     perform cutover.write_as(p_owner, p_quiet, p_settled);
     r := cutover.write_intent(p_epoch, 'forget', v_native, array[r.namespace], r);
     if r.status = 'ok' then
-        perform cutover.bury(p_id, array[r.namespace]);
+        -- Not cutover.bury: its extras have to be there still if the intent is withdrawn.
+        insert into cutover.tombstone (memory_id, rev, held_in) values (p_id, nextval('cutover.rev_seq'), array[r.namespace])
+        on conflict (memory_id) do update set
+            rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at;
     end if;
     return r;
+end $$;
+
+-- Put a legacy row back exactly as `begin_commits` took it away. The trigger marks it, without a lease.
+create function cutover.restore_legacy(p_row jsonb) returns void
+language plpgsql as $$
+begin
+    perform cutover.write_as(null, 0, null);
+    insert into public.agent_memories (id, workspace_id, content, scope, namespace, created_at, updated_at)
+    values ((p_row ->> 'id')::uuid, (p_row ->> 'workspace_id')::uuid, p_row ->> 'content', p_row ->> 'scope',
+            p_row ->> 'namespace', (p_row ->> 'created_at')::timestamptz, (p_row ->> 'updated_at')::timestamptz)
+    on conflict (id) do nothing;  -- somebody wrote the id anew meanwhile: theirs counts
+    if found and p_row ->> 'embedding' is not null then
+        perform cutover.set_embedding((p_row ->> 'id')::uuid, p_row ->> 'embedding');
+    end if;
+    if jsonb_typeof(p_row -> 'extra') = 'object' then
+        insert into cutover.extra select (jsonb_populate_record(null::cutover.extra, p_row -> 'extra')).*
+        on conflict (memory_id) do nothing;
+    end if;
 end $$;
 
 -- The caller was told no (or is about to be): the intent does not count. The mark stays and brings the plugin back
@@ -242,12 +288,16 @@ end $$;
 create function cutover.withdraw(p_seq bigint, p_id uuid, p_lease bigint, p_ambiguous boolean, p_note text) returns boolean
 language plpgsql as $$
 declare
-    v_op text;
+    v_op       text;
+    v_replaced jsonb;
 begin
     update cutover.journal j set state = 'withdrawn', settled_at = clock_timestamp()
-    where j.seq = p_seq and j.state = 'intent' returning j.op into v_op;
+    where j.seq = p_seq and j.state = 'intent' returning j.op, j.replaced into v_op, v_replaced;
     if not found then
         return false;
+    end if;
+    if v_replaced is not null then
+        perform cutover.restore_legacy(v_replaced);
     end if;
     if v_op = 'forget' then
         delete from cutover.tombstone t where t.memory_id = p_id;
@@ -273,7 +323,7 @@ create function cutover.adopt_native(
 ) returns cutover.write_result
 language plpgsql as $$
 declare
-    v_phase text := cutover.enter(p_epoch);
+    v_phase text := cutover.enter(p_epoch, array['A1', 'A2']);
     v_old   cutover.write_result;
     r       cutover.write_result;
 begin
@@ -362,8 +412,8 @@ begin
                case when from_journal then j.propagation else e.propagation end,
                case when from_journal then translate(j.embedding::text, '{}', '[]')
                     else coalesce(%s, translate(e.embedding::text, '{}', '[]')) end,
-               case when from_journal then j.created_at else a.created_at end,
-               case when from_journal then j.updated_at else a.updated_at end,
+               cutover.sane(case when from_journal then j.created_at else a.created_at end),
+               cutover.sane(case when from_journal then j.updated_at else a.updated_at end),
                null::bytea, m.held_in, m.attempts, m.origin
         from cutover.mark m
         left join public.agent_memories a on a.id = m.memory_id

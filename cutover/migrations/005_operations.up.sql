@@ -41,6 +41,7 @@ language plpgsql as $$
 declare
     v_type text := cutover.legacy_embedding_type();
 begin
+    perform set_config('lock_timeout', '10s', true);
     create temporary table replay on commit drop as
         select distinct on (j.memory_id) j.* from cutover.journal j
         where j.state in ('intent', 'applied') order by j.memory_id, j.seq desc;
@@ -49,6 +50,13 @@ begin
            count(*) filter (where r.native and r.op = 'upsert')
     into upserted, deleted, natives from pg_temp.replay r;
     perform cutover.write_as(null, 0, null);
+    -- A workspace that is gone took its memories along (its purge journaled that); this is for what slipped through.
+    insert into cutover.quarantine as q (memory_id, workspace_id, reason, detail, rev)
+    select r.memory_id, r.workspace_id, 'workspace_gone', 'at the replay of the journal', r.rev from pg_temp.replay r
+    where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id)
+    on conflict (memory_id) do update set reason = excluded.reason, detail = excluded.detail, last_seen = now();
+    delete from pg_temp.replay r
+    where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id);
     -- A native has left legacy too, where legacy held an earlier form of it.
     delete from public.agent_memories a using pg_temp.replay r
     where a.id = r.memory_id and (r.op = 'forget' or r.native);
@@ -70,7 +78,11 @@ begin
              from pg_temp.replay r where a.id = r.memory_id and not r.native and r.op = ''upsert''
                and (r.embedding is not null or a.embedding is not null)', v_type);
     end if;
-    update cutover.journal j set state = 'replayed' where not j.native and j.state in ('intent', 'applied');
+    -- Every word of a memory whose last word went into legacy, natives among them: an older one left standing would
+    -- become the newest again once legacy deletes the row.
+    update cutover.journal j set state = 'replayed'
+    where j.state in ('intent', 'applied')
+      and (not j.native or exists (select from pg_temp.replay r where r.memory_id = j.memory_id and not r.native));
     drop table pg_temp.replay;
     return next;
 end $$;
@@ -80,13 +92,10 @@ create function cutover.backfill_chunk(p_epoch bigint, p_scope text, p_workspace
 returns table (scanned integer, marked integer, done boolean)
 language plpgsql as $$
 declare
-    v_phase  text := cutover.enter(p_epoch);
+    v_phase  text := cutover.enter(p_epoch, array['A2']);
     v_cursor cutover.backfill_cursor;
     v_ids    uuid[];
 begin
-    if v_phase <> 'A2' then
-        raise exception 'backfill runs in A2 only, the tenant is in %', v_phase using errcode = 'CU003';
-    end if;
     select * into strict v_cursor from cutover.backfill_cursor c where c.scope = p_scope for update;
     select array_agg(d.id) into v_ids from (
         select a.id from public.agent_memories a
@@ -111,13 +120,10 @@ end $$;
 create function cutover.open_backfill(p_epoch bigint, p_scope text, p_workspace uuid) returns cutover.backfill_cursor
 language plpgsql as $$
 declare
-    v_phase      text := cutover.enter(p_epoch);
+    v_phase      text := cutover.enter(p_epoch, array['A2']);
     v_generation integer := (select s.generation from cutover.phase_state s);
     v_cursor     cutover.backfill_cursor;
 begin
-    if v_phase <> 'A2' then
-        raise exception 'backfill runs in A2 only, the tenant is in %', v_phase using errcode = 'CU003';
-    end if;
     insert into cutover.backfill_cursor as c (scope, generation, total)
     values (p_scope, v_generation,
             (select count(*) from public.agent_memories a where p_workspace is null or a.workspace_id = p_workspace))
@@ -137,7 +143,9 @@ declare
 begin
     with strays as (
         select s.id, s.namespace from unnest(p_ids, p_namespaces) as s (id, namespace)
-        where not exists (select from public.agent_memories a where a.id = s.id)
+        -- Gone from legacy, or moved by a change of parents that nobody captured.
+        where not exists (select from public.agent_memories a
+                          where a.id = s.id and cutover.namespace_of(a.workspace_id, a.scope) = s.namespace)
           and not exists (select from cutover.native n where n.memory_id = s.id)
     ), marked as (
         insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)

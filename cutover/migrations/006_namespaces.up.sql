@@ -4,7 +4,7 @@
 create function cutover.delete_namespace(p_epoch bigint, p_name text, p_workspace uuid, p_scope text) returns boolean
 language plpgsql as $$
 declare
-    v_phase text := cutover.enter(p_epoch);
+    v_phase text := cutover.enter(p_epoch, array['A0', 'A1', 'A2']);
     v_found boolean;
     v_count bigint;
     n       record;
@@ -41,13 +41,24 @@ end $$;
 
 -- A3, A4. Writes into it are refused from here on; every memory known to be in it is forgotten one by one, so that
 -- the journal knows what became of each. What is left for the bulk delete is what nobody but the plugin knows.
-create function cutover.close_namespace(p_epoch bigint, p_name text, p_seconds float8) returns boolean
+-- Gives known, unknown, or unresolved: an earlier bulk delete may still land, so nothing is sent.
+create function cutover.close_namespace(p_epoch bigint, p_name text, p_seconds float8) returns text
 language plpgsql as $$
 declare
-    v_phase text := cutover.enter(p_epoch);
-    v_known boolean := exists (select from cutover.namespace n where n.name = p_name);
-    m       record;
+    v_phase     text := cutover.enter(p_epoch, array['A3', 'A4']);
+    v_known     boolean;
+    v_workspace uuid;
+    v_scope     text := case split_part(p_name, ':', 1) when 'workspace' then 'LOCAL' when 'team' then 'TEAM' when 'org' then 'GLOBAL' end;
+    m           record;
 begin
+    perform pg_advisory_xact_lock(hashtextextended(p_name, 4208::bigint));
+    if exists (select from cutover.namespace n where n.name = p_name and n.delete_may_land_until > clock_timestamp()) then
+        return 'unresolved';
+    end if;
+    v_known := exists (select from cutover.namespace n where n.name = p_name);
+    if v_scope is not null and split_part(p_name, ':', 2) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        v_workspace := split_part(p_name, ':', 2)::uuid;
+    end if;
     insert into cutover.namespace as n (name, kind, metadata, closed_until)
     values (p_name,
             case split_part(p_name, ':', 1) when 'workspace' then 'workspace' when 'team' then 'team' when 'org' then 'org' else 'custom' end,
@@ -64,16 +75,37 @@ begin
           and case when n.native then n.namespace else coalesce(cutover.namespace_of(n.workspace_id, n.scope), n.namespace) end = p_name
         union all
         select a.id, false, a.workspace_id, a.scope, a.namespace from public.agent_memories a
-        where cutover.namespace_of(a.workspace_id, a.scope) = p_name
+        where v_workspace is not null and a.scope = v_scope
+          and (v_scope = 'GLOBAL' or a.workspace_id = v_workspace
+               or a.workspace_id in (select w.id from public.workspaces w where w.parent_id = v_workspace))
+          and cutover.namespace_of(a.workspace_id, a.scope) = p_name
           and not exists (select from newest n where n.memory_id = a.id)
         order by 1
     loop
-        perform cutover.lock_memory(m.memory_id);
         insert into cutover.journal (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label)
         values (m.memory_id, nextval('cutover.rev_seq'), p_epoch, 'forget', 'intent', m.native, p_name, m.workspace_id, m.scope, m.label);
         perform cutover.touch_mark(m.memory_id, array[p_name], 'journal', 'cutover');
         perform cutover.bury(m.memory_id, array[p_name]);
         v_known := true;
     end loop;
-    return v_known;
+    return case when v_known then 'known' else 'unknown' end;
+end $$;
+
+-- About to send the bulk delete: recorded first, so that a crash leaves the namespace closed for as long as it may land.
+create function cutover.sending_namespace_delete(p_name text, p_seconds float8) returns boolean
+language sql as $$
+    update cutover.namespace n set delete_may_land_until = clock_timestamp() + make_interval(secs => p_seconds)
+    where n.name = p_name and (n.delete_may_land_until is null or n.delete_may_land_until <= clock_timestamp())
+    returning true
+$$;
+
+-- The bulk delete ended for certain. Done: the namespace is no more. Not done: it is open again.
+create function cutover.namespace_delete_ended(p_name text, p_done boolean) returns void
+language plpgsql as $$
+begin
+    if p_done then
+        delete from cutover.namespace n where n.name = p_name;
+    else
+        update cutover.namespace n set closed_until = null, delete_may_land_until = null where n.name = p_name;
+    end if;
 end $$;

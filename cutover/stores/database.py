@@ -41,6 +41,8 @@ def translate(error: Exception) -> CutoverError:
                 f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"
             )
         return DatabaseFault(f"PostgreSQL refused a statement ({state}{_where(error)})", sqlstate=state)
+    if isinstance(error, OverflowError):
+        return DatabaseFault("a value could not be read from PostgreSQL", sqlstate="22008")
     if isinstance(error, asyncpg.InterfaceError) and "input" in str(error):
         return DatabaseFault("a value could not be sent to PostgreSQL", sqlstate="22000")
     return DatabaseUnavailable(
@@ -56,7 +58,14 @@ def _where(error: asyncpg.PostgresError) -> str:
     return "".join(f", {name}" for name in names if name)
 
 
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    OverflowError,  # a value in a row that Python has no room for, such as a year of five digits
+)
 
 
 async def _reset_if_needed(connection: Connection) -> None:

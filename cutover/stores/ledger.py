@@ -60,7 +60,7 @@ def _result(row: asyncpg.Record) -> WriteResult:
         namespace=row["namespace"],
         workspace_id=row["workspace_id"],
         scope=Scope(row["scope"]) if row["scope"] else None,
-        label=row["label"] or "general",
+        label="general" if row["label"] is None else row["label"],
         content=row["content"] or "",
         kind=row["kind"] or "fact",
         source=row["source"] or "agent",
@@ -133,13 +133,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits: marks by origin, age of the oldest in seconds, quarantined and journal rows."""
+    """What waits: marks by origin, age of the oldest in seconds, quarantined rows (all, and not acknowledged)."""
 
     by_origin: dict[str, int]
     oldest_seconds: float
     quarantined: int
     unacknowledged: int
-    journal_rows: int
 
     @property
     def total(self) -> int:
@@ -183,8 +182,7 @@ select (select coalesce(jsonb_object_agg(o.origin, o.n), '{}') from
           (select origin, count(*) as n from cutover.mark group by origin) o) as by_origin,
        (select coalesce(extract(epoch from clock_timestamp() - min(marked_at)), 0)::float8 from cutover.mark) as oldest,
        (select count(*) from cutover.quarantine) as quarantined,
-       (select count(*) from cutover.quarantine where acknowledged_by is null) as unacknowledged,
-       (select count(*) from cutover.journal) as journal_rows
+       (select count(*) from cutover.quarantine where acknowledged_by is null) as unacknowledged
 """
 
 
@@ -304,8 +302,11 @@ class Ledger:
 
     # -- delivery ----------------------------------------
 
-    async def settle(self, settlements: Sequence[Settlement]) -> dict[UUID, bool]:
-        """Record outcomes; per memory whether its mark is gone. False: somebody changed it meanwhile."""
+    async def settle(self, settlements: Sequence[Settlement]) -> dict[UUID, bool | None]:
+        """Record outcomes; per memory whether its mark is gone.
+
+        False: somebody changed it meanwhile. None: somebody has it locked, so nothing was recorded.
+        """
         rows = await self.database.fetch(
             _SETTLE,
             [s.memory_id for s in settlements],
@@ -329,8 +330,18 @@ class Ledger:
         """Counts of what waits."""
         row = await self.database.fetchrow(_BACKLOG)
         assert row is not None  # noqa: S101 - a select without from gives one row
-        return Backlog(
-            json.loads(row["by_origin"]), row["oldest"], row["quarantined"], row["unacknowledged"], row["journal_rows"]
+        return Backlog(json.loads(row["by_origin"]), row["oldest"], row["quarantined"], row["unacknowledged"])
+
+    async def journal_rows(self) -> int:
+        """How long the journal is."""
+        return int(await self.database.fetchval("select count(*) from cutover.journal", timeout=60.0))
+
+    async def prune_idempotency(self, days: int) -> None:
+        """Forget keys older than `days`, some at a time."""
+        await self.database.execute(
+            "delete from cutover.idempotency where memory_id in (select memory_id from cutover.idempotency"
+            " where created_at < now() - make_interval(days => $1) limit 5000)",
+            days,
         )
 
     async def marked_among(self, ids: Sequence[UUID]) -> set[UUID]:

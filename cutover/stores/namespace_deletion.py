@@ -25,9 +25,12 @@ class NamespaceDeletion:
             )
         )
 
-    async def close_and_forget(self, epoch: int, name: str, seconds: float) -> bool:
-        """A3, A4: close the namespace to writes and journal the forgetting of all it holds. False: nothing known."""
-        return bool(
+    async def close_and_forget(self, epoch: int, name: str, seconds: float) -> str:
+        """A3, A4: close the namespace to writes and journal the forgetting of all it holds.
+
+        Gives `known`, `unknown`, or `unresolved` when an earlier bulk delete may still land.
+        """
+        return str(
             await self._database.fetchval(
                 "select cutover.close_namespace($1, $2, $3)", epoch, name, seconds, timeout=30.0
             )
@@ -41,6 +44,14 @@ class NamespaceDeletion:
             )
         )
 
-    async def reopen(self, name: str) -> None:
-        """Let writes into the namespace again."""
-        await self._database.execute("update cutover.namespace set closed_until = null where name = $1", name)
+    async def sending(self, name: str, seconds: float) -> bool:
+        """Record that the bulk delete is about to go out; False when another one is under way."""
+        return bool(await self._database.fetchval("select cutover.sending_namespace_delete($1, $2)", name, seconds))
+
+    async def ended(self, name: str, *, done: bool) -> None:
+        """The bulk delete ended for certain: the namespace is gone, or open again."""
+        await self._database.execute("select cutover.namespace_delete_ended($1, $2)", name, done)
+
+    async def is_closed(self, name: str) -> bool:
+        """Whether writes into the namespace are refused now."""
+        return bool(await self._database.fetchval("select cutover.namespace_closed($1)", name))

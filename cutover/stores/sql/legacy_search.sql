@@ -21,7 +21,7 @@ WITH RECURSIVE below(id) AS (
 ), legacy AS (
     SELECT m.id, place.namespace, m.content, 'fact'::text AS kind, coalesce(x.source, 'agent') AS source,
            NULL::timestamptz AS expires_at, x.propagation::text AS propagation, coalesce(x.pin, false) AS pin,
-           coalesce(m.created_at, m.updated_at, 'epoch'::timestamptz) AS created_at, {score} AS score
+           coalesce(cutover.sane(m.created_at), cutover.sane(m.updated_at), 'epoch'::timestamptz) AS created_at, {score} AS score
       FROM place
       JOIN public.agent_memories AS m ON m.workspace_id = place.workspace_id AND m.scope = place.scope
       LEFT JOIN cutover.extra AS x ON x.memory_id = m.id
