@@ -62,6 +62,7 @@ class Delivery:
 
 
 _DELIVERED = Delivery(Outcome.DELIVERED)
+_NOT_SENT = Delivery(Outcome.FAILED, PluginUnreachable("no slot towards the plugin was free in time"))
 _ANSWERED = (Outcome.DELIVERED, Outcome.REJECTED)
 
 
@@ -146,16 +147,19 @@ class Deliverer:
 
     async def _send(self, operation: str, deadline: float, background: bool, call: Call) -> Delivery:
         try:
-            async with self._gate.slot(deadline, background=background):
-                started, generation = time.monotonic(), self._health.generation
-                under_way = self._gate.in_flight
-                # Checked again here: a process that was stopped in between must not send under a lease that is over.
-                if started >= deadline:
-                    raise TimeoutError
-                delivery = await self._call(call, deadline - started, forgetting=operation == "forget")
-                seconds = time.monotonic() - started
+            await self._gate.enter(deadline, background=background)
         except TimeoutError:
-            return Delivery(Outcome.FAILED, PluginUnreachable("no slot towards the plugin was free in time"))
+            return _NOT_SENT
+        try:
+            started, generation = time.monotonic(), self._health.generation
+            under_way = self._gate.in_flight
+            # Checked again here: a process that was stopped in between must not send under a lease that is over.
+            if started >= deadline:
+                return _NOT_SENT
+            delivery = await self._call(call, deadline - started, forgetting=operation == "forget")
+            seconds = time.monotonic() - started
+        finally:
+            self._gate.leave()
         self._gate.record(seconds, ok=delivery.outcome in _ANSWERED, in_flight=under_way)
         self._tell(operation, delivery, seconds, generation)
         return delivery

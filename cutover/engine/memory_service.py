@@ -47,7 +47,7 @@ from cutover.stores.legacy import LegacyStore
 T = TypeVar("T")
 _KEY_SPACE = uuid.UUID("2a5e4c58-5a0c-4d2f-9d0a-8a1f6a9ad0c3")
 CONTRACT_VERSION = "1.0.0"
-_ROUTES = 4
+_ROUTES = 8
 """How often a write is routed before its caller is told to come back."""
 
 

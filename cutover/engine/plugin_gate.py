@@ -8,8 +8,6 @@ it shows. Background deliveries (reconciler, backfill) take what callers leave, 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from cutover.domain.limiter import Limiter
 
@@ -41,18 +39,20 @@ class PluginGate:
         """The bound as it stands."""
         return self._limiter.limit
 
-    @asynccontextmanager
-    async def slot(self, deadline: float, *, background: bool = False) -> AsyncIterator[None]:
-        """Hold a slot; raises `TimeoutError` when none was free by `deadline` (`time.monotonic()` seconds)."""
+    async def enter(self, deadline: float, *, background: bool = False) -> None:
+        """Take a slot, to be given back with `leave`.
+
+        Raises `TimeoutError` when none was free by `deadline` (`time.monotonic()` seconds).
+        """
         if self._in_flight < self._limiter.limit and not self._callers and not (background and self._background):
             self._in_flight += 1
         else:
             await self._wait(self._background if background else self._callers, deadline)
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._wake()
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._in_flight -= 1
+        self._wake()
 
     def record(self, seconds: float, *, ok: bool, in_flight: int) -> None:
         """Tell the limiter how long one request took, whether the plugin did its part, and how many were under way

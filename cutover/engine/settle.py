@@ -12,15 +12,19 @@ from uuid import UUID
 
 from cutover.domain.errors import CutoverError, DatabaseFault
 from cutover.domain.events import Observer, TaskFailed
-from cutover.engine.batch import NaturalBatcher
 from cutover.stores.ledger import Ledger, Settlement
 
 _LINGER_SECONDS = 0.01
 """Nobody waits for a noted outcome, so it may wait for company: a settlement shared by ten costs a tenth."""
+_BATCH = 256
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 40
 _LOCKED_ATTEMPTS = 40
 """Tries for a mark that a foreign transaction has locked; after that T_z and the reconciler see to it."""
+
+
+Noted = tuple[Settlement, asyncio.Future[bool] | None]
+"""A settlement, and who waits for it to be told (nobody, mostly)."""
 
 
 class Settler:
@@ -31,10 +35,10 @@ class Settler:
         self._ledger = ledger
         self._observer = observer
         self._on_superseded = on_superseded
-        self._batcher: NaturalBatcher[Settlement, bool | None] = NaturalBatcher(self._run, limit=256)
+        self._noted: list[Noted] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._settled: dict[UUID, Settlement] = {}
-        self._pending: set[asyncio.Task[bool]] = set()
-        self._flushing = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     def settled_lease(self, memory_id: UUID) -> int | None:
         """A lease on this memory that is over although the ledger may not know yet. Only under `Inflight`."""
@@ -46,42 +50,80 @@ class Settler:
         settlement = self._settled.get(memory_id)
         return settlement is not None and settlement.outcome == "delivered"
 
-    def note(self, settlement: Settlement) -> None:
+    def note(self, settlement: Settlement, told: asyncio.Future[bool] | None = None) -> None:
         """Record an outcome soon; does not wait."""
-        # A context of its own: the request that noted it is over when this runs, and its id has no place in the log.
-        task = asyncio.create_task(
-            self.settle(settlement, linger=_LINGER_SECONDS), name="settle", context=contextvars.Context()
-        )
-        self._pending.add(task)
-        task.add_done_callback(self._finished)
-
-    async def settle(self, settlement: Settlement, *, linger: float = 0.0) -> bool:
-        """Record an outcome now, or after `linger` seconds with what came meanwhile; True when the mark is gone."""
         if settlement.outcome != "ambiguous":
             self._settled[settlement.memory_id] = settlement
-        try:
-            if linger and not self._flushing:
-                await asyncio.sleep(linger)
-            cleared = await self._batcher.submit(settlement)
-            for _ in range(_LOCKED_ATTEMPTS):
-                if cleared is not None:
-                    break
-                await asyncio.sleep(_RETRY_SECONDS)
-                cleared = await self._batcher.submit(settlement)
-        finally:
-            if self._settled.get(settlement.memory_id) is settlement:
-                del self._settled[settlement.memory_id]
-        if not cleared and settlement.outcome == "delivered":
-            self._on_superseded()
-        return cleared is True
+        self._noted.append((settlement, told))
+        if self._timer is None:
+            # Not in the caller's context: its request is over when this runs, and its id has no place in the log.
+            self._timer = asyncio.get_running_loop().call_later(
+                _LINGER_SECONDS, self._tell_noted, context=contextvars.Context()
+            )
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Record an outcome now, with what was noted meanwhile; True when the mark is gone."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.note(settlement, told)
+        self._tell_noted()
+        return await told
 
     async def flush(self) -> None:
-        """Wait for everything noted so far (shutdown)."""
-        self._flushing = True
-        while self._pending:
-            await asyncio.wait(set(self._pending))
+        """Wait until everything noted so far has been told (shutdown)."""
+        while self._noted or self._telling:
+            self._tell_noted()
+            await asyncio.wait(set(self._telling))
 
-    async def _run(self, settlements: Sequence[Settlement]) -> Sequence[bool | Exception | None]:
+    def _tell_noted(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        noted, self._noted = self._noted, []
+        for start in range(0, len(noted), _BATCH):
+            task = asyncio.create_task(
+                self._tell(noted[start : start + _BATCH]), name="settle", context=contextvars.Context()
+            )
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, noted: list[Noted]) -> None:
+        """Tell one batch, and again what somebody had locked. One memory may come twice: then in two statements."""
+        for attempt in range(_LOCKED_ATTEMPTS):
+            if not noted:
+                return
+            if attempt:
+                await asyncio.sleep(_RETRY_SECONDS)
+            now, later = _one_each(noted)
+            try:
+                cleared: Sequence[bool | None] = await self._run([settlement for settlement, _ in now])
+            except CutoverError as error:
+                for entry in noted:
+                    self._ended(entry, error)
+                self._observer(TaskFailed(self._tenant, "settle", type(error).__name__, error.message))
+                return
+            for entry, gone in zip(now, cleared, strict=True):
+                if gone is None:
+                    later.append(entry)
+                else:
+                    self._ended(entry, gone)
+            noted = later
+        for entry in noted:
+            self._ended(entry, gone=False)
+
+    def _ended(self, entry: Noted, gone: bool | CutoverError) -> None:
+        settlement, told = entry
+        if self._settled.get(settlement.memory_id) is settlement:
+            del self._settled[settlement.memory_id]
+        if gone is False and settlement.outcome == "delivered":
+            self._on_superseded()
+        if told is None or told.done():
+            return
+        if isinstance(gone, CutoverError):
+            told.set_exception(gone)
+        else:
+            told.set_result(gone)
+
+    async def _run(self, settlements: Sequence[Settlement]) -> Sequence[bool | None]:
         for attempt in range(_ATTEMPTS):
             try:
                 cleared = await self._ledger.settle(settlements)
@@ -95,7 +137,15 @@ class Settler:
                 await asyncio.sleep(_RETRY_SECONDS)
         raise AssertionError("unreachable")
 
-    def _finished(self, task: asyncio.Task[bool]) -> None:
-        self._pending.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._observer(TaskFailed(self._tenant, "settle", type(error).__name__, str(error)))
+
+def _one_each(
+    noted: list[Noted],
+) -> tuple[list[Noted], list[Noted]]:
+    """The first settlement of each memory, and the rest: a statement can change a mark once only."""
+    seen: set[UUID] = set()
+    now: list[Noted] = []
+    later: list[Noted] = []
+    for entry in noted:
+        (later if entry[0].memory_id in seen else now).append(entry)
+        seen.add(entry[0].memory_id)
+    return now, later

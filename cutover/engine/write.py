@@ -107,12 +107,10 @@ class WritePath:
 
     async def create(self, row: LegacyCreate, caller: Caller, *, fresh: bool) -> tuple[WriteResult, Shadow | None]:
         """Write a new legacy row and deliver it (A0–A2). The status may be one that the caller must interpret."""
-        async with self._taken(row.id, caller, needed=not fresh, keyed=row.fingerprint is not None):
-            result = await self._create_once_more_if_cut_off(row)
-            if result.status != "ok":
-                return result, None
-            result = _with_content(result, row)
-            return result, await self._deliver_marked(result, caller)
+        if fresh:  # we minted the id: nobody else can know it
+            return await self._create(row, caller)
+        async with self._taken(row.id, caller, keyed=row.fingerprint is not None):
+            return await self._create(row, caller)
 
     async def replace(
         self, row: LegacyCreate, caller: Caller, *, from_native: bool
@@ -204,6 +202,13 @@ class WritePath:
     async def is_pending(self, memory_id: UUID) -> bool:
         """Whether a memory still carries a mark (for the replay of an idempotent request)."""
         return not self._settler.is_delivered(memory_id) and bool(await self._ledger.marked_among([memory_id]))
+
+    async def _create(self, row: LegacyCreate, caller: Caller) -> tuple[WriteResult, Shadow | None]:
+        result = await self._create_once_more_if_cut_off(row)
+        if result.status != "ok":
+            return result, None
+        result = _with_content(result, row)
+        return result, await self._deliver_marked(result, caller)
 
     # -- the memory, and the phase ------------------------------------------------------------------------------------
 
