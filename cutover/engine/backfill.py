@@ -206,7 +206,7 @@ class Backfill:
             await self._runs.checkpoint(progress.run, {"scanned": progress.scanned, "marked": progress.marked})
             if done:
                 break
-        await self._drain(progress)
+        await self._drain(progress, started, begun_at)
 
     def _tell(self, progress: Progress, marked: int, scanned: int, started: float, begun_at: int) -> None:
         elapsed = max(1e-3, time.monotonic() - started)
@@ -255,11 +255,12 @@ class Backfill:
             return "rate"
         return ""
 
-    async def _drain(self, progress: Progress) -> None:
+    async def _drain(self, progress: Progress, started: float, begun_at: int) -> None:
         """Marked is not copied: the run ends when its marks are delivered or quarantined."""
         while True:
             backlog = await self._ledger.backlog()
             self._reconciler.backlog = backlog
+            self._tell(progress, 0, 0, started, begun_at)
             if not backlog.by_origin.get("backfill", 0):
                 return
             progress.throttled = "draining"

@@ -58,6 +58,7 @@ class Readiness:
         self._sweep_max_age = 3 * sweep_interval
         self._slow: dict[str, Any] = {}
         self._slow_at = float("-inf")
+        self._situation: tuple[str | None, int | None] | None = None
         self._lock = asyncio.Lock()
 
     async def serving(self) -> HealthReport:
@@ -145,9 +146,11 @@ class Readiness:
         }
 
     async def _look(self) -> None:
-        """What costs queries, at most once in `_KEEP_SECONDS`; one prober at a time."""
+        """What costs queries: at most once in `_KEEP_SECONDS`, but anew when a backfill ended or the phase changed."""
         async with self._lock:
-            if time.monotonic() - self._slow_at < _KEEP_SECONDS:
+            progress, state = self._backfill.progress, self._phase.state
+            situation = (progress.state if progress is not None else None, state.epoch if state is not None else None)
+            if situation == self._situation and time.monotonic() - self._slow_at < _KEEP_SECONDS:
                 return
             found: dict[str, Any] = {}
             try:
@@ -160,7 +163,7 @@ class Readiness:
                     found |= await self._plugin_tables()
             except (CutoverError, TimeoutError):
                 found |= {"plugin_database_reachable": False}
-            self._slow, self._slow_at = found, time.monotonic()
+            self._slow, self._slow_at, self._situation = found, time.monotonic(), situation
 
     async def _tenant_database(self) -> dict[str, Any]:
         version = await self._database.fetchval("select max(version) from cutover.migration", timeout=_QUERY_SECONDS)
