@@ -354,6 +354,35 @@ begin
     return null;
 end $$;
 
+-- A workspace appears that others already named as their parent: their chains go on past it now, so the GLOBAL rows
+-- below it belong to another root. (TEAM rows follow parent_id, which has not changed.)
+create function cutover.capture_workspace_insert() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if not exists (select from public.workspaces w where w.parent_id = new.id and w.id <> new.id) then
+        return null;
+    end if;
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    with recursive subtree (id, was_root, hops) as (
+        select w.id, w.id, 1 from public.workspaces w where w.parent_id = new.id
+        union
+        select w.id, s.was_root, s.hops + 1 from public.workspaces w join subtree s on w.parent_id = s.id where s.hops < 50
+    ), held as (
+        select a.id, s.was_root from public.agent_memories a join subtree s on s.id = a.workspace_id where a.scope = 'GLOBAL'
+        union all
+        select j.memory_id, s.was_root from cutover.journal j join subtree s on s.id = j.workspace_id
+        where j.scope = 'GLOBAL' and not j.native and j.op = 'upsert' and j.state in ('intent', 'applied')
+    )
+    select distinct on (h.id) h.id, nextval('cutover.rev_seq'), array['org:' || h.was_root], 'reparent', 'workspaces'
+    from held h order by h.id
+    on conflict (memory_id) do update set
+        rev = excluded.rev,
+        held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
+        origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    return null;
+end $$;
+
 -- Needs short exclusive locks on two tables: the caller sets lock_timeout and retries.
 create function cutover.install_capture() returns void
 language plpgsql as $$
@@ -369,12 +398,15 @@ begin
     create constraint trigger cutover_capture_reparent_at_commit after update of parent_id on public.workspaces
         deferrable initially deferred for each row when (old.parent_id is distinct from new.parent_id)
         execute function cutover.capture_reparent_at_commit();
+    create trigger cutover_capture_workspace_insert after insert on public.workspaces
+        for each row execute function cutover.capture_workspace_insert();
     create trigger cutover_capture_workspace_delete before delete on public.workspaces
         for each row execute function cutover.capture_workspace_delete();
     alter table public.agent_memories enable always trigger cutover_capture_row;
     alter table public.agent_memories enable always trigger cutover_capture_truncate;
     alter table public.workspaces enable always trigger cutover_capture_reparent;
     alter table public.workspaces enable always trigger cutover_capture_reparent_at_commit;
+    alter table public.workspaces enable always trigger cutover_capture_workspace_insert;
     alter table public.workspaces enable always trigger cutover_capture_workspace_delete;
 end $$;
 
@@ -385,10 +417,11 @@ begin
     drop trigger if exists cutover_capture_truncate on public.agent_memories;
     drop trigger if exists cutover_capture_reparent on public.workspaces;
     drop trigger if exists cutover_capture_reparent_at_commit on public.workspaces;
+    drop trigger if exists cutover_capture_workspace_insert on public.workspaces;
     drop trigger if exists cutover_capture_workspace_delete on public.workspaces;
 end $$;
 
--- Which of the five are there, enabled always, and run our function.
+-- Which of the six are there, enabled always, and run our function.
 create function cutover.capture_state() returns table (name text, intact boolean)
 language sql stable as $$
     select w.name, coalesce((
@@ -399,5 +432,6 @@ language sql stable as $$
                  ('cutover_capture_truncate', 'public.agent_memories'),
                  ('cutover_capture_reparent', 'public.workspaces'),
                  ('cutover_capture_reparent_at_commit', 'public.workspaces'),
+                 ('cutover_capture_workspace_insert', 'public.workspaces'),
                  ('cutover_capture_workspace_delete', 'public.workspaces')) as w (name, relation)
 $$;
