@@ -46,6 +46,7 @@ from cutover.stores.legacy import LegacyStore
 
 T = TypeVar("T")
 _KEY_SPACE = uuid.UUID("2a5e4c58-5a0c-4d2f-9d0a-8a1f6a9ad0c3")
+"""Stands in for the workspace where a namespace has none: the id of an idempotent create is uuid5(workspace, key)."""
 CONTRACT_VERSION = "1.0.0"
 _ROUTES = 8
 """How often a write is routed before its caller is told to come back."""
@@ -83,7 +84,8 @@ class MemoryService:
                 content = escape_global(content)
             label = request.label or DEFAULT_LABEL
             fresh = request.idempotency_key is None
-            memory_id = uuid.uuid4() if fresh else _keyed_id(str(request.workspace_id), request.idempotency_key)
+            key = request.idempotency_key
+            memory_id = uuid.uuid4() if key is None else uuid.uuid5(request.workspace_id, key)
             fingerprint = None if fresh else _fingerprint(request.content, request.scope.value, label)
             row = LegacyCreate(memory_id, request.workspace_id, request.scope, content, label, fingerprint=fingerprint)
             return await self._routed(lambda state: self._create(state, row, caller, fresh=fresh))
@@ -220,9 +222,10 @@ class MemoryService:
                 next_step="leave one of them out",
             )
         minted = request.id is None and key is None
-        memory_id = request.id or (uuid.uuid4() if key is None else _keyed_id(request.namespace, key))
-        fingerprint = None if key is None else _fingerprint(*_identity(request))
         place = legacy_place(request.namespace)
+        owner = place.workspace_id if place is not None else uuid.uuid5(_KEY_SPACE, request.namespace)
+        memory_id = request.id or (uuid.uuid4() if key is None else uuid.uuid5(owner, key))
+        fingerprint = None if key is None else _fingerprint(*_identity(request))
         way = way_of(state.phase, held_by_legacy=has_v1_form(request) and place is not None)
         if way is Way.REFUSED:
             raise _not_held()
@@ -293,11 +296,6 @@ def _as_commit(row: LegacyCreate, *, fresh: bool) -> JournalCommit:
         row.id, fresh, row.workspace_id, row.scope, None, False, row.content, row.label, Kind.FACT.value,
         Source.AGENT.value, None, False, None, None, row.fingerprint,
     )  # fmt: skip
-
-
-def _keyed_id(owner: str, key: str | None) -> UUID:
-    """uuid5 of owner and key (architecture §3); the length prefix keeps `ab`+`c` apart from `a`+`bc`."""
-    return uuid.uuid5(_KEY_SPACE, f"{len(owner)}:{owner}{key}")
 
 
 def _fingerprint(*parts: Any) -> bytes:

@@ -88,7 +88,7 @@ class Reconciler:
 
     async def run(self, *, backfill: bool) -> None:
         """Deliver one lane for ever."""
-        queue: asyncio.Queue[tuple[WriteResult, float]] = asyncio.Queue(maxsize=self._senders)
+        queue: asyncio.Queue[tuple[WriteResult, float]] = asyncio.Queue(maxsize=self._senders * 4)
         async with asyncio.TaskGroup() as group:
             for number in range(self._senders):
                 group.create_task(self._sender(queue), name=f"sender {number}")
@@ -133,7 +133,7 @@ class Reconciler:
             state = self._phase.current()
             if state.phase is Phase.A0 or not self._health.admit().ok:
                 return []
-            return await self._ledger.claim(state.epoch, self._quiet, self._senders * 8, backfill=backfill)
+            return await self._ledger.claim(state.epoch, self._quiet, self._senders * 16, backfill=backfill)
         except StaleEpoch:
             await self._reload()
         except Refused:
