@@ -31,9 +31,17 @@ _ATTEMPTS = 10
 _REPLAY_SECONDS = 600.0
 _VERDICT_SECONDS = 3.0
 _HOLD_SECONDS = 0.8
+"""How long writes may be held while what a step waits for ends."""
 _CALM_SECONDS = 30.0
-_OLD_MARKS = "select exists (select from cutover.mark where marked_at < clock_timestamp() - interval '1 second')"
-"""How long writes may be held while the last marks go out (A2→A3)."""
+_MARKS = "select exists (select from cutover.mark m where m.marked_at < clock_timestamp() - make_interval(secs => $1))"
+# Intents whose caller may still be told no. The rest of them is replayed as it stands: a rollback must not need the
+# plugin, because a dead one is a reason for it.
+_INTENTS_UNDER_WAY = """
+select exists (
+    select from cutover.mark m join cutover.journal j on j.memory_id = m.memory_id and j.state = 'intent'
+    where m.ambiguous and m.due_at > clock_timestamp() and m.sent_at < clock_timestamp() - make_interval(secs => $1))
+"""
+_WAITED_FOR = {(Phase.A2, Phase.A3): _MARKS, (Phase.A3, Phase.A2): _INTENTS_UNDER_WAY}
 NOT_YET = "gates, approvals, freeze and drop are not part of this version: the phase was changed without them"
 
 
@@ -126,8 +134,8 @@ class Transition:
 
     async def _retried(self, before: PhaseState, target: Phase, actor: str, reason: str) -> tuple[str, ...]:
         for attempt in range(_ATTEMPTS):
-            if {before.phase, target} == {Phase.A2, Phase.A3}:
-                await self._until_calm()
+            if (waited_for := _WAITED_FOR.get((before.phase, target))) is not None:
+                await self._until_calm(waited_for)
             try:
                 return await self._in_one_transaction(before, target, actor, reason)
             except StaleEpoch as stale:
@@ -156,22 +164,22 @@ class Transition:
                     await connection.execute("select cutover.remove_capture()")
                 case Phase.A2, Phase.A3:
                     await _lock_phase(connection)
-                    await self._until_no_marks(connection)
+                    await self._until_none(connection, _MARKS)
                 case Phase.A3, Phase.A2:
                     await _lock_phase(connection)
-                    await self._until_no_marks(connection)  # no intent may be under way while they are replayed
+                    await self._until_none(connection, _INTENTS_UNDER_WAY)
                     notes = await _replay(connection)
                 case _:
                     await _lock_phase(connection)
             await self._ledger.set_phase(connection, before.epoch, target, actor, reason)
         return notes
 
-    async def _until_calm(self) -> None:
-        """Without holding anybody up: wait until no mark is older than a delivery takes. Old ones would not go out
-        within the hold, and every try that fails has held writes for nothing."""
+    async def _until_calm(self, waited_for: str) -> None:
+        """Without holding anybody up: wait until none of them is older than a delivery takes. Old ones would not go
+        out within the hold, and every try that fails has held writes for nothing."""
         until = time.monotonic() + _CALM_SECONDS
         while time.monotonic() < until:
-            if not await self._database.fetchval(_OLD_MARKS):
+            if not await self._database.fetchval(waited_for, 1.0):
                 return
             self._reconciler.wake()
             await asyncio.sleep(0.05)
@@ -180,10 +188,10 @@ class Transition:
             next_step="`cutover status` shows what waits; is the plugin well, is a foreign transaction open?",
         )
 
-    async def _until_no_marks(self, connection: Connection) -> None:
+    async def _until_none(self, connection: Connection, waited_for: str) -> None:
         """Writes are held; wait for the last deliveries, for as long as their callers can bear it."""
         until = time.monotonic() + _HOLD_SECONDS
-        while await connection.fetchval("select exists (select from cutover.mark)"):
+        while await connection.fetchval(waited_for, 0.0):
             if time.monotonic() >= until:
                 raise _StillMarked("memories still wait for delivery")
             await asyncio.sleep(0.01)

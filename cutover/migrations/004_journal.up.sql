@@ -302,7 +302,9 @@ begin
     if v_op = 'forget' then
         delete from cutover.tombstone t where t.memory_id = p_id;
     else
-        delete from cutover.idempotency k where k.memory_id = p_id;
+        -- The key this very intent took (one transaction, one time), not that of an earlier create which stands.
+        delete from cutover.idempotency k using cutover.journal j
+        where j.seq = p_seq and k.memory_id = p_id and k.created_at = j.updated_at;
     end if;
     update cutover.mark m set
         rev = nextval('cutover.rev_seq'),
