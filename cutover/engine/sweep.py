@@ -86,7 +86,7 @@ class CountSweeper:
         unexplained = look.ledger.unexplained
         if unexplained and not look.one_snapshot:
             await asyncio.sleep(_SECOND_LOOK_AFTER)
-            again = await self._counter.look()
+            again = await self._counter.look(still=True)
             unexplained = confirmed_unexplained(look.ledger, again.ledger)
             look = again
         outcome = "drift" if unexplained else "clean"

@@ -6,7 +6,7 @@ language plpgsql as $$
 declare
     v_phase text := cutover.enter(p_epoch, array['A0', 'A1', 'A2']);
     v_found boolean;
-    v_count bigint;
+    v_gone  uuid[];
     n       record;
 begin
     perform cutover.write_as(null, 0, null);
@@ -19,11 +19,11 @@ begin
               and (p_scope = 'GLOBAL' or a.workspace_id = p_workspace
                    or a.workspace_id in (select w.id from public.workspaces w where w.parent_id = p_workspace))
             returning a.id
-        ), buried as (  -- in A0 no trigger does it
-            select cutover.bury(g.id, array[p_name]) from gone g where v_phase = 'A0'
-        )
-        select count(*) into v_count from gone left join lateral (select count(*) from buried) b on true;
-        v_found := v_found or v_count > 0;
+        ) select array_agg(g.id order by g.id) into v_gone from gone g;
+        if v_phase = 'A0' then  -- no trigger does it
+            perform cutover.bury(g.id, array[p_name]) from unnest(v_gone) as g (id);
+        end if;
+        v_found := v_found or v_gone is not null;
     end if;
     if v_phase <> 'A0' then
         for n in select x.memory_id, x.namespace from cutover.native x where x.namespace = p_name order by x.memory_id loop

@@ -2,7 +2,8 @@
 
 Where the plugin's tables are in the tenant's own database, both sides are counted in one snapshot: the expected side
 exports it and the plugin's connection imports it, so a write between the two counts cannot look like drift. Where
-they are in another database there is no common instant; the sweep then looks twice.
+they are in another database there is no common instant; the sweep then looks twice, the second time with the writers
+held back for the moment in which the two snapshots are taken.
 """
 
 import json
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 import asyncpg
 
 from cutover.domain.drift import DriftLedger
-from cutover.domain.errors import DatabaseFault
+from cutover.domain.errors import DatabaseFault, LockTimeout
 from cutover.domain.phase import Phase
 from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
 
 _COUNT_SECONDS = 120.0
+_PAUSE_MS = 300
+_PAUSES = 5
 _KIND_OF_SCOPE = {"LOCAL": "workspace", "TEAM": "team", "GLOBAL": "org"}
 
 
@@ -37,24 +40,46 @@ class DriftCounter:
         self._plugin = plugin
         self._leaving_out = leaving_out
 
-    async def look(self) -> Look:
-        """Count both sides now; in one snapshot where they share a database."""
+    async def look(self, *, still: bool = False) -> Look:
+        """Count both sides now; in one snapshot where they share a database.
+
+        `still`: where they do not, hold the daemons' writes back while the two snapshots are taken (milliseconds).
+        Every memory that is under way then carries a mark in the first, so writes cannot look like drift. Raises
+        `LockTimeout` when the writers could not be stopped.
+        """
         try:
             return await self._look(one_snapshot=True)
         except DatabaseFault as fault:
             # 22023, 0A000: the exported snapshot belongs to another database or server.
             if fault.sqlstate not in ("22023", "0A000", "58P01"):
                 raise
-        return await self._look(one_snapshot=False)
+        return await self._look(one_snapshot=False, still=still)
 
-    async def _look(self, *, one_snapshot: bool) -> Look:
+    async def _look(self, *, one_snapshot: bool, still: bool = False) -> Look:
         async with self._tenant.transaction(isolation="repeatable_read") as here:
-            snapshot = await here.fetchval("select pg_export_snapshot()")
             async with self._plugin.transaction(isolation="repeatable_read") as there:
                 if one_snapshot:
+                    snapshot = await here.fetchval("select pg_export_snapshot()")
                     # Not a value that could be a parameter; PostgreSQL made it, and it is checked all the same.
                     await there.execute(f"set transaction snapshot '{_checked(snapshot)}'")
+                elif still:
+                    await self._stand_still(here, there)
                 return await self._count(here, there, one_snapshot=one_snapshot)
+
+    async def _stand_still(self, here: Connection, there: Connection) -> None:
+        """Fix both snapshots (a transaction's first query does) while no daemon writes."""
+        for attempt in range(_PAUSES):
+            try:
+                async with self._tenant.transaction() as pause:
+                    await pause.execute(f"set local lock_timeout = {_PAUSE_MS}")
+                    await pause.execute("select pg_advisory_xact_lock(cutover.phase_lock_key())")
+                    await here.fetchval("select 1")
+                    await there.fetchval("select 1")
+            except LockTimeout:
+                if attempt == _PAUSES - 1:
+                    raise
+            else:
+                return
 
     async def _count(self, here: Connection, there: Connection, *, one_snapshot: bool) -> Look:
         expected = await here.fetchrow(query("drift_expected"), timeout=_COUNT_SECONDS)

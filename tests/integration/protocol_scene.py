@@ -131,6 +131,8 @@ class Scene:
 
     options: TenantOptions
     database: Database
+    plugin_database: Database
+    """`database` itself, unless the plugin was given another."""
     proxy: FaultProxy | None
     daemons: list[Daemon] = field(default_factory=list)
 
@@ -243,7 +245,7 @@ class Scene:
         return dict(row) if row is not None else None
 
     async def plugin(self, memory_id: UUID) -> dict[str, Any] | None:
-        row = await self.database.fetchrow(
+        row = await self.plugin_database.fetchrow(
             "SELECT *, embedding::text AS vector FROM memory_plugin.memory_records WHERE id = $1", memory_id
         )
         if row is None:
@@ -270,7 +272,7 @@ class Scene:
     async def differences(self) -> list[str]:
         """How the plugin differs from what is expected of it; empty when it does not. Only meaningful when quiet."""
         expected = {row["id"]: row for row in await self.database.fetch(_EXPECTED)}
-        held = {row["id"]: row for row in await self.database.fetch(_HELD)}
+        held = {row["id"]: row for row in await self.plugin_database.fetch(_HELD)}
         found = [f"missing {each}: {expected[each]['content']!r}" for each in expected.keys() - held.keys()]
         found += [f"extra {each}: {held[each]['content']!r}" for each in held.keys() - expected.keys()]
         found += [
@@ -335,18 +337,27 @@ async def scene(
     *,
     phase: Phase = Phase.A0,
     proxied: bool = True,
+    plugin_at: str | None = None,
     rows: Sequence[tuple[Any, ...]] = (),
     **changes: Any,
 ) -> AsyncIterator[Scene]:
     """A tenant in `phase` with the workspaces of `read_scene`; legacy holds `rows` (id, workspace, content, scope)
-    from before. `proxied`: over TCP through a fault proxy, else straight over a unix socket."""
+    from before. `proxied`: over TCP through a fault proxy, else straight over a unix socket. `plugin_at`: the URL of
+    the plugin's own database, where it is not the tenant's."""
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         listen = "127.0.0.1:0" if proxied else f"unix:{Path(directory) / 'plugin.sock'}"
-        address = await stack.enter_async_context(running_plugin(plugin_database_url(database_url), listen))
+        address = await stack.enter_async_context(
+            running_plugin(plugin_database_url(plugin_at or database_url), listen)
+        )
         proxy = await stack.enter_async_context(FaultProxy(address)) if proxied else None
         database = await Database.connect(database_url, application_name="somebody-else", max_size=4)
         stack.push_async_callback(database.close)
+        plugin_database = database
+        if plugin_at is not None:
+            changes["plugin_database_url"] = plugin_database_url(plugin_at)
+            plugin_database = await Database.connect(plugin_at, max_size=1)
+            stack.push_async_callback(plugin_database.close)
         await add_workspaces(database)
         for memory_id, workspace, content, scope in rows:
             await database.execute(
@@ -354,7 +365,7 @@ async def scene(
                 memory_id, workspace, content, scope,
             )  # fmt: skip
         given = replace(options(database_url, address if proxy is None else proxy.url), **changes)
-        made = Scene(given, database, proxy)
+        made = Scene(given, database, plugin_database, proxy)
         try:
             await made.daemon()
             await made.enter(phase)
