@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     delivery_deadline: Seconds = _variable("CUTOVER_DELIVERY_DEADLINE", 1.2, example="1.2s", gt=0, le=30)
     max_backlog_marks: int = _variable("CUTOVER_MAX_BACKLOG_MARKS", 10_000, example="10000", ge=1)
     max_in_flight: int = _variable("CUTOVER_MAX_IN_FLIGHT", 256, example="256", ge=1, le=4096)
-    reconciler_concurrency: int = _variable("CUTOVER_RECONCILER_CONCURRENCY", 8, example="8", ge=1, le=256)
+    reconciler_concurrency: int = _variable("CUTOVER_RECONCILER_CONCURRENCY", 16, example="16", ge=1, le=256)
     phase_lease: Seconds = _variable("CUTOVER_PHASE_LEASE", 5.0, example="5s", ge=0.5, le=60)
     """A daemon that has not confirmed the phase for this long refuses writes (architecture §6)."""
     pool_size: int = _variable("CUTOVER_POOL_SIZE", 10, example="10", ge=2, le=200)

@@ -34,6 +34,8 @@ _KEYS_KEPT_DAYS = 7
 """An Idempotency-Key is honoured for a week: longer than any caller goes on trying."""
 _LEASE_SECONDS = 5.0
 """How long a claimed state may wait for its turn; what has not been sent by then is given back unsent."""
+_CLAIM = 100
+"""Marks per claim. The next claim begins while as many are still to be sent, so the senders do not wait for it."""
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 10.0
 _UNPLACEABLE = ("no_workspace", "workspace_gone")
@@ -88,16 +90,20 @@ class Reconciler:
 
     async def run(self, *, backfill: bool) -> None:
         """Deliver one lane for ever."""
-        queue: asyncio.Queue[tuple[WriteResult, float]] = asyncio.Queue(maxsize=self._senders * 4)
+        queue: asyncio.Queue[tuple[WriteResult, float]] = asyncio.Queue()
+        low = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for number in range(self._senders):
-                group.create_task(self._sender(queue), name=f"sender {number}")
+                group.create_task(self._sender(queue, low), name=f"sender {number}")
             while True:
+                while queue.qsize() > _CLAIM:
+                    low.clear()
+                    await low.wait()
                 # Before the claim: the lease is recorded when the server takes it, which may be long before we hear.
                 until = time.monotonic() + _LEASE_SECONDS
                 claimed = await self._claim(backfill=backfill)
                 for state in claimed:
-                    await queue.put((state, until))
+                    queue.put_nowait((state, until))
                 if not claimed:
                     await self._rest()
 
@@ -133,7 +139,7 @@ class Reconciler:
             state = self._phase.current()
             if state.phase is Phase.A0 or not self._health.admit().ok:
                 return []
-            return await self._ledger.claim(state.epoch, self._quiet, self._senders * 16, backfill=backfill)
+            return await self._ledger.claim(state.epoch, self._quiet, _CLAIM, backfill=backfill)
         except StaleEpoch:
             await self._reload()
         except Refused:
@@ -156,9 +162,11 @@ class Reconciler:
         except TimeoutError:
             return
 
-    async def _sender(self, queue: asyncio.Queue[tuple[WriteResult, float]]) -> None:
+    async def _sender(self, queue: asyncio.Queue[tuple[WriteResult, float]], low: asyncio.Event) -> None:
         while True:
             state, until = await queue.get()
+            if queue.qsize() <= _CLAIM:
+                low.set()
             # A sender must survive anything one memory can do to it; what it cannot handle stays under its lease.
             try:
                 await self._deliver(state, until)
