@@ -110,6 +110,11 @@ class Database:
         assert pool is not None  # noqa: S101 - create_pool is typed as optional for the un-awaited form only
         return cls(pool, application_name)
 
+    @property
+    def size(self) -> int:
+        """How many connections there may be at once."""
+        return int(self._pool.get_max_size())
+
     async def close(self, timeout: float = 5.0) -> None:
         """Close in good order, and after `timeout` seconds by force."""
         try:

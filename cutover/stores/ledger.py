@@ -3,6 +3,7 @@
 Every write enters through `cutover.enter(epoch)`, so a stale epoch comes back as `StaleEpoch` from any of these.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -192,6 +193,9 @@ class Ledger:
     def __init__(self, database: Database, owner: UUID) -> None:
         self.database = database
         self.owner = owner
+        # Writers wait in the database while a phase change holds them, and the change waits for deliveries to be
+        # recorded: if writers could take every connection, that would never happen.
+        self._entering = asyncio.Semaphore(max(1, database.size // 2))
 
     # -- phase ----------------------------------------
 
@@ -207,7 +211,7 @@ class Ledger:
 
     async def create(self, epoch: int, quiet: float, rows: Sequence[LegacyCreate]) -> list[WriteResult]:
         """Write a batch of legacy rows in one transaction. `quiet`: seconds until anybody else may send."""
-        records = await self.database.fetch(
+        records = await self._entered(
             _CREATE,
             epoch,
             self.owner,
@@ -263,7 +267,7 @@ class Ledger:
 
     async def begin_commits(self, epoch: int, quiet: float, rows: Sequence[JournalCommit]) -> list[WriteResult]:
         """Write a batch of intents in one transaction. Rows must come in id order (locks)."""
-        records = await self.database.fetch(
+        records = await self._entered(
             _BEGIN,
             epoch,
             self.owner,
@@ -393,10 +397,14 @@ class Ledger:
         value = await connection.fetchval("select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, actor, reason)
         return int(value)
 
+    async def _entered(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Run one of the functions that begin with `cutover.enter`."""
+        async with self._entering:
+            return await self.database.fetch(sql, *args)
+
     async def _one(self, sql: str, *args: object) -> WriteResult:
-        row = await self.database.fetchrow(sql, *args)
-        assert row is not None  # noqa: S101 - a function returning one composite gives one row
-        return _result(row)
+        rows = await self._entered(sql, *args)
+        return _result(rows[0])
 
 
 def _cursor(row: asyncpg.Record) -> BackfillCursor:
