@@ -63,20 +63,31 @@ class NaturalBatcher(Generic[T, R]):
         return batch
 
     async def _drain(self) -> None:
-        while self._queue:
-            batch = self._take()
-            try:
-                results: Sequence[R | Exception] = await self._run([item for item, _ in batch])
-            except asyncio.CancelledError:
-                for _, future in batch:
-                    future.cancel()
-                raise
-            except Exception as error:  # noqa: BLE001 - handed to every waiting caller, nothing is swallowed
-                results = [error] * len(batch)
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+        try:
+            while self._queue:
+                await self._next()
+        finally:
+            # Here, not only in the callback: that runs after the waiters we woke, and what they submit meanwhile would
+            # take this worker for one that still looks at the queue.
+            if (worker := asyncio.current_task()) is not None:
+                self._workers.discard(worker)
+
+    async def _next(self) -> None:
+        batch = self._take()
+        try:
+            results: Sequence[R | Exception] = await self._run([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} items")
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to every waiting caller, nothing is swallowed
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

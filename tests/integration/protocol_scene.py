@@ -114,14 +114,15 @@ class Daemon:
         for telling_task in telling:
             telling_task.cancel()
         await asyncio.gather(*telling, return_exceptions=True)
-        self.tenant._database._pool.terminate()
-        await self._end()
+        await self._end(kill=True)
 
-    async def _end(self) -> None:
+    async def _end(self, *, kill: bool = False) -> None:
         self.alive = False
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if kill:
+            self.tenant._database._pool.terminate()
         await self.stack.aclose()
 
 
@@ -279,7 +280,7 @@ class Scene:
             f"{column} of {each}: {expected[each][column]!r} != {held[each][column]!r}"
             for each in expected.keys() & held.keys()
             for column in ("namespace", "content", "kind", "source", "pin", "expires_at", "label", "created")
-            if expected[each][column] != held[each][column]
+            if expected[each][column] != held[each][column] and (column, expected[each][column]) != ("label", None)
         ]
         return found
 
@@ -316,7 +317,7 @@ SELECT l.id, l.content, 'fact' AS kind, l.source, l.pin, NULL::timestamptz AS ex
 FROM legacy l LEFT JOIN workspaces w ON w.id = l.workspace_id LEFT JOIN root r ON r.id = w.id
 WHERE NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = l.id)
 UNION ALL
-SELECT n.memory_id, n.content, n.kind, n.source, n.pin, n.expires_at, 'general', n.created_at, n.namespace
+SELECT n.memory_id, n.content, n.kind, n.source, n.pin, n.expires_at, NULL, n.created_at, n.namespace
 FROM cutover.native n
 """
 _HELD = """
