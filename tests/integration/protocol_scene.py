@@ -114,15 +114,13 @@ class Daemon:
         for telling_task in telling:
             telling_task.cancel()
         await asyncio.gather(*telling, return_exceptions=True)
-        await self._end(kill=True)
+        await self._end()
 
-    async def _end(self, *, kill: bool = False) -> None:
+    async def _end(self) -> None:
         self.alive = False
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        if kill:
-            self.tenant._database._pool.terminate()
         await self.stack.aclose()
 
 
