@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.memory import DEFAULT_LABEL
 from cutover.domain.namespace import Scope
 
 KEY = "cutover"
@@ -62,7 +63,7 @@ def unpack(stored: Any) -> Unpacked:
         provenance = Provenance(
             UUID(ours["workspace_id"]) if ours.get("workspace_id") else None,
             Scope(ours["scope"]) if ours.get("scope") else None,
-            str(ours.get("namespace") or ""),
+            DEFAULT_LABEL if ours.get("namespace") is None else str(ours["namespace"]),
             _instant(ours.get("created_at")),
             _instant(ours.get("updated_at")),
         )

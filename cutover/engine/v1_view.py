@@ -44,7 +44,7 @@ def row_of(memory: PluginMemory) -> LegacyMemory | None:
         workspace_id=known.workspace_id or place.workspace_id,
         content=memory.content,
         scope=place.scope,
-        label=known.label or DEFAULT_LABEL,
+        label=known.label,
         created_at=known.created_at,
         updated_at=known.updated_at,
         similarity_score=memory.score,

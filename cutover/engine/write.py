@@ -41,7 +41,6 @@ from cutover.domain.errors import (
     StaleEpoch,
 )
 from cutover.domain.events import DeliverySettled, Observer, StoreWritten
-from cutover.domain.memory import DEFAULT_LABEL
 from cutover.domain.phase import PhaseState
 from cutover.domain.requests import Caller, Receipt, Shadow
 from cutover.engine.batch import NaturalBatcher
@@ -437,9 +436,7 @@ def check_replay(result: WriteResult, fingerprint: bytes) -> None:
 
 def receipt(result: WriteResult, shadow: Shadow | None, *, changed: bool = True) -> Receipt:
     """What the caller is told of a successful write."""
-    return Receipt(
-        result.memory_id, result.namespace or "", result.scope, result.label or DEFAULT_LABEL, shadow, changed
-    )
+    return Receipt(result.memory_id, result.namespace or "", result.scope, result.label, shadow, changed)
 
 
 def _headers(caller: Caller) -> dict[str, str] | None:

@@ -154,7 +154,9 @@ begin
         r.label := coalesce(p_labels[i], v_old.label, 'general');
         r.content := p_contents[i]; r.kind := p_kinds[i]; r.source := p_sources[i]; r.expires_at := p_expires[i];
         r.pin := p_pins[i]; r.propagation := p_propagations[i]::jsonb; r.embedding := p_embeddings[i];
-        r.created_at := coalesce(v_old.created_at, now()); r.updated_at := now();
+        -- An old fact without a usable time keeps its place in legacy's order; a native must have one.
+        r.created_at := case when v_old.memory_id is null or v_native then coalesce(v_old.created_at, now()) else v_old.created_at end;
+        r.updated_at := now();
         perform cutover.write_as(p_owner, p_quiet, p_settled[i]);
         if v_old.memory_id is not null and v_old.namespace <> r.namespace then
             perform cutover.hold_namespace(v_old.namespace);

@@ -66,7 +66,10 @@ begin
     from pg_temp.replay r where not r.native and r.op = 'upsert' order by r.memory_id
     on conflict (id) do update set
         workspace_id = excluded.workspace_id, content = excluded.content, scope = excluded.scope,
-        namespace = excluded.namespace, created_at = excluded.created_at, updated_at = excluded.updated_at;
+        namespace = excluded.namespace,
+        -- Unknown to the journal: never known, or one that only PostgreSQL can hold (cutover.sane). Either way it stays.
+        created_at = coalesce(excluded.created_at, a.created_at),
+        updated_at = coalesce(excluded.updated_at, a.updated_at);
     delete from cutover.extra e using pg_temp.replay r where e.memory_id = r.memory_id;
     insert into cutover.extra (memory_id, source, pin, propagation, embedding)
     select r.memory_id, coalesce(r.source, 'agent'), r.pin, r.propagation, case when v_type is null then r.embedding end

@@ -23,9 +23,9 @@ async def foreign_transaction(database_url: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def waiting(database: Database, statement: str) -> bool:
-    """Whether a session waits for a lock with a statement that contains `statement`."""
-    return bool(
+async def waiting(database: Database, statement: str) -> int:
+    """How many sessions wait for a lock with a statement that contains `statement`."""
+    return int(
         await database.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             " AND pid <> pg_backend_pid() AND position($1 IN query) > 0",
@@ -38,6 +38,6 @@ async def until_waiting(database: Database, statement: str) -> None:
     """Wait for such a session."""
 
     async def condition() -> bool:
-        return await waiting(database, statement)
+        return await waiting(database, statement) > 0
 
     await until(condition, f"somebody who waits with {statement!r}", timeout=5, every=0.005)

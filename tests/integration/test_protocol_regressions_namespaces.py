@@ -118,7 +118,7 @@ async def test_a_create_that_is_not_committed_yet_is_seen_by_the_closing_of_its_
             delete = asyncio.create_task(s.tenant.memories.delete_namespace(name, caller("plugin")))
 
             async def closing() -> bool:
-                return held.arrived.is_set() or await waiting(s.database, "close_namespace")
+                return held.arrived.is_set() or await waiting(s.database, "close_namespace") > 0
 
             await until(closing, "the closing", timeout=5, every=0.005)
             await stranger.execute("ROLLBACK")

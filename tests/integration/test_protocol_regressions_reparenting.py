@@ -29,7 +29,7 @@ async def test_a_create_that_is_not_committed_yet_is_seen_by_a_change_of_parents
         move = asyncio.create_task(s.database.execute(MOVE, writer, STRANGER))
 
         async def moving() -> bool:
-            return move.done() or await waiting(s.database, "UPDATE workspaces")
+            return move.done() or await waiting(s.database, "UPDATE workspaces") > 0
 
         await until(moving, "the change of parents", timeout=5, every=0.005)
         await stranger.execute("ROLLBACK")

@@ -1,0 +1,69 @@
+"""Idempotency keys: two daemons at once, and a key beside an id."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from cutover.domain.errors import Conflict, InvalidRequest
+from cutover.domain.namespace import Scope
+from cutover.domain.phase import Phase
+from cutover.domain.requests import CommitMemory, CreateMemory, Receipt
+from cutover.embedded.processes import until
+from tests.integration.lock_scene import foreign_transaction, until_waiting, waiting
+from tests.integration.protocol_scene import Daemon, caller, refused, scene
+from tests.integration.read_scene import CHILD
+
+PLACE = f"workspace:{CHILD}"
+
+
+async def ask(daemon: Daemon, *, contract: bool) -> Receipt:
+    """The keyed create; asked again for as long as the answer is that it still runs (409)."""
+    while True:
+        try:
+            if contract:
+                return await daemon.tenant.memories.commit(
+                    CommitMemory(PLACE, "once", idempotency_key="k"), caller("plugin")
+                )
+            return await daemon.tenant.memories.create(CreateMemory(CHILD, "once", Scope.LOCAL, "facts", "k"), caller())
+        except Conflict as error:
+            if "still running" not in error.message:
+                raise
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("contract", [True, False], ids=["contract", "v1"])
+@pytest.mark.parametrize("phase", [Phase.A0, Phase.A1, Phase.A3])
+async def test_two_daemons_with_one_key_make_one_memory_and_answer_alike(
+    database: str, phase: Phase, contract: bool
+) -> None:
+    async with scene(database, phase=phase, delivery_deadline=2.0) as s:
+        await s.daemon()
+        async with foreign_transaction(database) as stranger:
+            # The first waits with its row written, the second for the first.
+            await stranger.execute("LOCK TABLE cutover.idempotency IN SHARE MODE")
+            one = asyncio.create_task(ask(s.daemons[0], contract=contract))
+            await until_waiting(s.database, "cutover.")
+            two = asyncio.create_task(ask(s.daemons[1], contract=contract))
+
+            async def both() -> bool:
+                return await waiting(s.database, "cutover.") >= 2
+
+            await until(both, "both daemons in the database", timeout=5, every=0.005)
+            await stranger.execute("ROLLBACK")
+            first, second = await asyncio.gather(one, two)
+        assert (first.id, first.namespace, first.scope) == (second.id, second.namespace, second.scope)
+        assert first.label == second.label
+        held = "cutover.journal" if phase is Phase.A3 else "agent_memories"
+        assert await s.count(held) == 1
+        if phase is not Phase.A0:
+            await s.quiet()
+            assert await s.differences() == []
+
+
+@pytest.mark.parametrize("phase", [Phase.A0, Phase.A1, Phase.A3])
+async def test_a_key_beside_an_id_is_refused(database: str, phase: Phase) -> None:
+    async with scene(database, phase=phase) as s:
+        for memory_id in (uuid4(), (await s.create(CHILD, "there already")).id):
+            await refused(s.commit(PLACE, "again", id=memory_id, idempotency_key="k"), InvalidRequest)
+        assert await s.count("cutover.idempotency") == 0
