@@ -97,6 +97,9 @@ class Backfill:
         self.progress: Progress | None = None
         self._done = asyncio.Event()
         self._held = False
+        self._starting = False
+        self._since_look = 0
+        """Rows marked since the backlog was last counted."""
 
     def hold(self, held: bool) -> None:
         """Pause the run under way, or let it go on; not kept over a restart (the pause file is)."""
@@ -116,10 +119,17 @@ class Backfill:
             raise IllegalStep(
                 f"backfill runs in A2; the tenant is in {state.phase}", next_step="cutover phase promote (to A2) first"
             )
-        if self.progress is not None and self.progress.state in ("running", "paused"):
+        if self._starting or (self.progress is not None and self.progress.state in ("running", "paused")):
             raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
+        self._starting = True
+        try:
+            return await self._open(state.epoch, requested_by, workspace_id, limit)
+        finally:
+            self._starting = False
+
+    async def _open(self, epoch: int, requested_by: str, workspace_id: UUID | None, limit: int | None) -> Progress:
         scope = "tenant" if workspace_id is None else f"workspace:{workspace_id}"
-        cursor = await self._ledger.open_backfill(state.epoch, scope, workspace_id)
+        cursor = await self._ledger.open_backfill(epoch, scope, workspace_id)
         run = await self._runs.begin(
             KIND,
             requested_by,
@@ -201,6 +211,7 @@ class Backfill:
                 continue
             progress.scanned += scanned
             progress.marked += marked
+            self._since_look += marked
             self._reconciler.wake()
             self._tell(progress, marked, scanned, started, begun_at)
             await self._runs.checkpoint(progress.run, {"scanned": progress.scanned, "marked": progress.marked})
@@ -231,16 +242,22 @@ class Backfill:
 
     async def _throttle(self, progress: Progress, started: float, begun_at: int) -> None:
         """Wait while something says so; the reason is shown wherever progress is."""
-        while (reason := self._why_wait(progress, started, begun_at)) != "":
+        while (reason := await self._why_wait(progress, started, begun_at)) != "":
             progress.throttled = reason
             progress.state = "paused" if reason in ("pause_file", "operator") else "running"
             await asyncio.sleep(_PAUSE_SECONDS)
-            if reason == "queue":
-                self._reconciler.backlog = await self._ledger.backlog()
             self._tell(progress, 0, 0, started, begun_at)
         progress.throttled, progress.state = "", "running"
 
-    def _why_wait(self, progress: Progress, started: float, begun_at: int) -> str:
+    async def _queue_is_full(self) -> bool:
+        """Whether more marks wait than may. Counted anew when what was marked since the last look could make it so."""
+        backlog = self._reconciler.backlog
+        if backlog is None or backlog.by_origin.get("backfill", 0) + self._since_look > self._limits.queue:
+            self._since_look = 0
+            self._reconciler.backlog = backlog = await self._ledger.backlog()
+        return backlog.by_origin.get("backfill", 0) > self._limits.queue
+
+    async def _why_wait(self, progress: Progress, started: float, begun_at: int) -> str:
         limits = self._limits
         if self._held:
             return "operator"
@@ -248,8 +265,7 @@ class Backfill:
             return "pause_file"
         if not self._health.admit().ok:
             return "plugin"
-        backlog = self._reconciler.backlog
-        if backlog is not None and backlog.by_origin.get("backfill", 0) > limits.queue:
+        if await self._queue_is_full():
             return "queue"
         if limits.rate > 0 and progress.scanned - begun_at > limits.rate * (time.monotonic() - started):
             return "rate"

@@ -551,7 +551,7 @@ def test_the_protocol_keeps_what_callers_were_told(database_templates: DatabaseT
         run_state_machine_as_test(
             seed(20260401)(Protocol),
             settings=settings(
-                max_examples=30,
+                max_examples=15,
                 stateful_step_count=30,
                 deadline=None,
                 database=None,
