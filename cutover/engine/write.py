@@ -217,20 +217,18 @@ class WritePath:
     ) -> AsyncIterator[Turn]:
         """Hold the memory in this process, if it can be had in time.
 
-        Not `needed`: we minted the id, nobody else can know it. `keyed`: an idempotent request of the same key still
-        runs when it is taken (409).
+        Not `needed`: we minted the id, nobody else can know it. `keyed`: who cannot have it in time is told that a
+        request of the same key still runs (409). It waits first: the holder may be the reconciler.
         """
         if not needed:
             yield Turn(ours=True, settled=None)
             return
-        if keyed:
-            if not self._inflight.try_acquire(memory_id):
+        left = caller.arrived + self._deadline * _INFLIGHT_SHARE - time.monotonic()
+        if not await self._inflight.acquire(memory_id, left):
+            if keyed:
                 raise Conflict("a request with this Idempotency-Key is still running", next_step="wait for its answer")
-        else:
-            left = caller.arrived + self._deadline * _INFLIGHT_SHARE - time.monotonic()
-            if not await self._inflight.acquire(memory_id, left):
-                yield Turn(ours=False, settled=None)
-                return
+            yield Turn(ours=False, settled=None)
+            return
         try:
             yield Turn(ours=True, settled=self._settler.settled_lease(memory_id))
         finally:

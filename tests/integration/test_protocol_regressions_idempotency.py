@@ -9,6 +9,7 @@ from cutover.domain.errors import Conflict, InvalidRequest
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.domain.requests import CommitMemory, CreateMemory, Receipt
+from cutover.embedded.fault_proxy import on
 from cutover.embedded.processes import until
 from tests.integration.lock_scene import foreign_transaction, until_waiting, waiting
 from tests.integration.protocol_scene import Daemon, caller, refused, scene
@@ -67,3 +68,24 @@ async def test_a_key_beside_an_id_is_refused(database: str, phase: Phase) -> Non
         for memory_id in (uuid4(), (await s.create(CHILD, "there already")).id):
             await refused(s.commit(PLACE, "again", id=memory_id, idempotency_key="k"), InvalidRequest)
         assert await s.count("cutover.idempotency") == 0
+
+
+async def test_a_replay_is_not_refused_because_the_reconciler_has_the_memory(database: str) -> None:
+    async with scene(database, phase=Phase.A1, delivery_deadline=2.0, plugin_timeout=2.0) as s:
+        assert s.proxy is not None
+        made = await s.create(CHILD, "once", key="k")
+        await s.quiet()
+        held = s.proxy.hold(on("POST", r"/memories$", "once"))
+        await s.database.execute("UPDATE agent_memories SET updated_at = now() WHERE id = $1", made.id)
+        await asyncio.wait_for(held.arrived.wait(), 5)
+        replay = asyncio.create_task(s.create(CHILD, "once", key="k"))
+        inflight = s.tenant.memories._writes._inflight
+
+        async def asked() -> bool:
+            return replay.done() or bool(inflight._waiters[made.id])
+
+        await until(asked, "the replay", timeout=5, every=0.005)
+        await held.release()
+        assert (await replay).id == made.id
+        await s.quiet()
+        assert await s.differences() == []
