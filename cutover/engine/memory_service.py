@@ -265,10 +265,9 @@ class MemoryService:
     ) -> Receipt:
         if result.status == "replay" and fingerprint is not None:
             check_replay(result, fingerprint)
-            pending = await self._writes.is_pending(result.memory_id)
             if state.phase.dual_writes:
-                shadow = Shadow.PENDING if pending else Shadow.DELIVERED
-            elif pending and state.phase.plugin_is_authority:
+                shadow = Shadow.PENDING if await self._writes.is_pending(result.memory_id) else Shadow.DELIVERED
+            elif state.phase.plugin_is_authority and await self._writes.is_open(result.memory_id):
                 raise Conflict("a request with this Idempotency-Key is still running", next_step="wait for its answer")
         return receipt(expect(result), shadow)
 

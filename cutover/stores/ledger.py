@@ -353,6 +353,14 @@ class Ledger:
         rows = await self.database.fetch("select memory_id from cutover.mark where memory_id = any($1)", list(ids))
         return {row["memory_id"] for row in rows}
 
+    async def is_open(self, memory_id: UUID) -> bool:
+        """Whether a journal write of this memory has not come to its end."""
+        return bool(
+            await self.database.fetchval(
+                "select exists (select from cutover.journal where memory_id = $1 and state = 'intent')", memory_id
+            )
+        )
+
     async def fold_bypass_writes(self) -> dict[str, int]:
         """Foreign writes since the last call, by writer."""
         rows = await self.database.fetch("select writer, writes from cutover.fold_bypass_writes(10000)")

@@ -9,11 +9,11 @@ from cutover.domain.errors import Conflict, InvalidRequest
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.domain.requests import CommitMemory, CreateMemory, Receipt
-from cutover.embedded.fault_proxy import on
+from cutover.embedded.fault_proxy import answer, on
 from cutover.embedded.processes import until
 from tests.integration.lock_scene import foreign_transaction, until_waiting, waiting
 from tests.integration.protocol_scene import Daemon, caller, refused, scene
-from tests.integration.read_scene import CHILD
+from tests.integration.read_scene import CHILD, STRANGER
 
 PLACE = f"workspace:{CHILD}"
 
@@ -87,5 +87,21 @@ async def test_a_replay_is_not_refused_because_the_reconciler_has_the_memory(dat
         await until(asked, "the replay", timeout=5, every=0.005)
         await held.release()
         assert (await replay).id == made.id
+        await s.quiet()
+        assert await s.differences() == []
+
+
+async def test_a_replay_in_a3_is_answered_while_the_memory_waits_for_another_reason(database: str) -> None:
+    async with scene(database, phase=Phase.A3) as s:
+        assert s.proxy is not None
+        made = await s.create(CHILD, "once", Scope.TEAM, key="k")
+        await s.quiet()
+        rule = s.proxy.rule(on("POST", r"/memories$", "once"), answer(500))
+        # The memory now belongs to another team and cannot be moved there yet; its create is long over.
+        await s.database.execute("UPDATE workspaces SET parent_id = $2 WHERE id = $1", CHILD, STRANGER)
+        assert await s.mark(made.id) is not None
+        again = await s.create(CHILD, "once", Scope.TEAM, key="k")
+        assert again.id == made.id
+        rule.off()
         await s.quiet()
         assert await s.differences() == []
