@@ -92,7 +92,7 @@ async def test_a_replay_is_not_refused_because_the_reconciler_has_the_memory(dat
 
 
 async def test_a_replay_in_a3_is_answered_while_the_memory_waits_for_another_reason(database: str) -> None:
-    async with scene(database, phase=Phase.A3) as s:
+    async with scene(database, phase=Phase.A3, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         assert s.proxy is not None
         made = await s.create(CHILD, "once", Scope.TEAM, key="k")
         await s.quiet()

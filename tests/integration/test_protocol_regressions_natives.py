@@ -111,7 +111,7 @@ async def test_a_summary_takes_the_place_of_a_fact_and_gives_it_back(database: s
 
 
 async def test_a_fact_over_a_native_in_a3_survives_the_way_back(database: str) -> None:
-    async with scene(database, phase=Phase.A2) as s:
+    async with scene(database, phase=Phase.A2, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         native, other = uuid4(), uuid4()
         await s.commit(PLACE, "a native of A2", Kind.SUMMARY, id=native)
         await s.enter(Phase.A3)
@@ -129,7 +129,7 @@ async def test_a_fact_over_a_native_in_a3_survives_the_way_back(database: str) -
 
 
 async def test_a_native_over_a_fact_in_a3_survives_the_way_back(database: str) -> None:
-    async with scene(database, phase=Phase.A2) as s:
+    async with scene(database, phase=Phase.A2, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         fact = await precious(s)
         await s.enter(Phase.A3)
         await s.commit(PLACE, "now a summary", Kind.SUMMARY, id=fact)

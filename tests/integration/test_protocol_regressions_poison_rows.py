@@ -58,7 +58,7 @@ def nothing_broke(s: Scene) -> None:
 
 @pytest.mark.parametrize("phase", [Phase.A1, Phase.A2])
 async def test_times_out_of_range_block_nothing_while_both_stores_are_written(database: str, phase: Phase) -> None:
-    async with scene(database, phase=phase) as s:
+    async with scene(database, phase=phase, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         rows = [await poison(s, time) for time in TIMES]
         made = await s.create(CHILD, "an ordinary one")
         assert made.shadow is Shadow.DELIVERED
@@ -79,7 +79,7 @@ async def test_times_out_of_range_block_nothing_while_both_stores_are_written(da
 
 
 async def test_times_out_of_range_go_to_a3_and_come_back_as_they_were(database: str) -> None:
-    async with scene(database, phase=Phase.A0) as s:
+    async with scene(database, phase=Phase.A0, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         untouched = [await poison(s, time) for time in TIMES]
         edited = [await poison(s, time) for time in TIMES]
         replaced = [await poison(s, time) for time in TIMES]
@@ -163,7 +163,7 @@ async def test_a_content_that_the_plugin_refuses_leaves_nothing_old_to_be_read(d
 
 
 async def test_a_label_of_no_length_stays_one(database: str) -> None:
-    async with scene(database, phase=Phase.A1) as s:
+    async with scene(database, phase=Phase.A1, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         kept, edited = [await s.insert(CHILD, "unlabelled", label="") for _ in range(2)]
         await s.quiet()
         assert await s.differences() == []

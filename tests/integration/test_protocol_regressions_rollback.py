@@ -104,7 +104,7 @@ async def queued(s: Scene, batcher: NaturalBatcher[Any, Any]) -> list[Awaitable[
 
 
 async def test_what_was_a_native_before_does_not_come_back_after_a_delete(database: str) -> None:
-    async with scene(database, phase=Phase.A2) as s:
+    async with scene(database, phase=Phase.A2, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         memory_id = uuid4()
         await s.commit(f"team:{CHILD}", "an old native", Kind.SUMMARY, id=memory_id)
         await s.enter(Phase.A3)
@@ -124,7 +124,7 @@ async def test_what_was_a_native_before_does_not_come_back_after_a_delete(databa
 
 
 async def test_a_bypass_delete_of_a_former_native_stays_deleted(database: str) -> None:
-    async with scene(database, phase=Phase.A2) as s:
+    async with scene(database, phase=Phase.A2, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         memory_id = uuid4()
         await s.commit(f"team:{CHILD}", "an old native", Kind.SUMMARY, id=memory_id)
         await s.enter(Phase.A3)
@@ -190,7 +190,7 @@ async def told(write: Awaitable[object]) -> CutoverError | None:
 
 
 async def test_a_purge_in_a3_takes_along_what_only_the_journal_knows(database: str) -> None:
-    async with scene(database, phase=Phase.A2) as s:
+    async with scene(database, phase=Phase.A2, delivery_deadline=2.0, plugin_timeout=2.0) as s:
         await s.database.execute("INSERT INTO workspaces (id, name) VALUES ($1, 'leaver')", LEAVER)
         old = (await s.create(LEAVER, "from A2")).id
         native = (await s.commit(f"workspace:{LEAVER}", "a native", Kind.SUMMARY)).id
