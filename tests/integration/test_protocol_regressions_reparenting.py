@@ -55,8 +55,8 @@ async def test_creates_and_changes_of_parents_at_once(database: str, phase: Phas
                 with contextlib.suppress(Refused):  # a change of parents may take longer than a caller waits
                     made.append(await s.create(CHILD, "ours", Scope.TEAM))
 
-        writers = [asyncio.create_task(write()) for _ in range(8)]
-        for number in range(20):
+        writers = [asyncio.create_task(write()) for _ in range(16)]
+        for number in range(80):
             await s.database.execute(MOVE, CHILD, ROOT if number % 2 else STRANGER)
             seen = len(made)
 
