@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     reconciler_concurrency: int = _variable("CUTOVER_RECONCILER_CONCURRENCY", 16, example="16", ge=1, le=256)
     phase_lease: Seconds = _variable("CUTOVER_PHASE_LEASE", 5.0, example="5s", ge=0.5, le=60)
     """A daemon that has not confirmed the phase for this long refuses writes (architecture §6)."""
-    pool_size: int = _variable("CUTOVER_POOL_SIZE", 10, example="10", ge=2, le=200)
+    pool_size: int = _variable("CUTOVER_POOL_SIZE", 10, example="10", ge=4, le=200)
     known_writers: Annotated[tuple[str, ...], BeforeValidator(_names)] = _variable(
         "CUTOVER_KNOWN_WRITERS", ("workspace-server", "psql"), example="workspace-server,psql"
     )

@@ -153,19 +153,20 @@ class Backfill:
             run, scope, workspace_id, limit = await self._requests.get()
             progress = self.progress
             assert progress is not None  # noqa: S101 - set by start and resume before the request
+            ended = "finished"
             try:
                 await self._carry_out(progress, scope, workspace_id, limit)
-                progress.state = "finished"
             except CutoverError as error:
-                progress.state, progress.why = "failed", error.message
+                ended, progress.why = "failed", error.message
                 self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
             except asyncio.CancelledError:
                 progress.state = "interrupted"  # stays open in the record: the next start resumes it
                 raise
-            finally:
-                progress.throttled = ""
-                self._done.set()
-            await self._close(run, progress)
+            progress.throttled = ""
+            # The record first: who is told that it ended must find it ended there too.
+            await self._close(run, ended, progress)
+            progress.state = ended
+            self._done.set()
 
     async def complete(self) -> bool:
         """Whether the whole tenant has been walked in this generation."""
@@ -282,8 +283,8 @@ class Backfill:
             progress.throttled = "draining"
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _close(self, run: UUID, progress: Progress) -> None:
+    async def _close(self, run: UUID, state: str, progress: Progress) -> None:
         try:
-            await self._runs.finish(run, progress.state, progress.as_json())
+            await self._runs.finish(run, state, {**progress.as_json(), "state": state})
         except CutoverError as error:
             self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
