@@ -207,3 +207,16 @@ def failure_note(error: CutoverError | None) -> str:
     if isinstance(error, PluginTimeout | PluginUnreachable | PluginMisspoke):
         return type(error).__name__
     return type(error).__name__ if error is not None else ""
+
+
+def settlement_of(delivery: Delivery) -> tuple[str, str]:
+    """The word and the note for `cutover.settle`."""
+    match delivery.outcome:
+        case Outcome.DELIVERED:
+            return "delivered", ""
+        case Outcome.REJECTED:
+            return "quarantined", refusal_note(delivery.error)
+        case Outcome.FAILED:
+            return "failed", failure_note(delivery.error)
+        case Outcome.AMBIGUOUS:
+            return "ambiguous", failure_note(delivery.error)

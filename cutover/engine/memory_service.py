@@ -40,7 +40,8 @@ from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.namespaces import NamespaceOperations
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.read import Reads
-from cutover.engine.write import WritePath, check_replay, expect, receipt
+from cutover.engine.verdicts import check_replay, expect, receipt
+from cutover.engine.write import WritePath
 from cutover.stores.ledger import JournalCommit, LegacyCreate, WriteResult
 from cutover.stores.legacy import LegacyStore
 

@@ -19,12 +19,11 @@ from cutover.domain.errors import CutoverError, Refused, StaleEpoch
 from cutover.domain.events import BypassWrites, DeliverySettled, MarkCounts, Observer, TaskFailed
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
-from cutover.engine.delivery import Deliverer, Delivery, Outcome
+from cutover.engine.delivery import Deliverer, Delivery, Outcome, settlement_of
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.inflight import Inflight
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.settle import Settler
-from cutover.engine.write import settlement_of
 from cutover.stores.ledger import Backlog, Ledger, Settlement, WriteResult
 
 _IDLE_SECONDS = 0.25

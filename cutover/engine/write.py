@@ -32,22 +32,20 @@ from cutover.domain.errors import (
     CutoverError,
     DatabaseFault,
     DatabaseUnavailable,
-    Forbidden,
-    KeyReused,
     LockTimeout,
     NotFound,
-    PluginRejected,
     Refused,
     StaleEpoch,
 )
 from cutover.domain.events import DeliverySettled, Observer, StoreWritten
 from cutover.domain.phase import PhaseState
-from cutover.domain.requests import Caller, Receipt, Shadow
+from cutover.domain.requests import Caller, Shadow
 from cutover.engine.batch import NaturalBatcher
-from cutover.engine.delivery import Deliverer, Delivery, Outcome, failure_note, refusal_note
+from cutover.engine.delivery import Deliverer, Delivery, Outcome, failure_note, settlement_of
 from cutover.engine.inflight import Inflight
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.settle import Settler
+from cutover.engine.verdicts import no_from_plugin
 from cutover.stores.ledger import JournalCommit, Ledger, LegacyCreate, Settlement, WriteResult
 
 T = TypeVar("T")
@@ -360,7 +358,7 @@ class WritePath:
         await self._withdraw(result, delivery, ambiguous=ambiguous)
         if delivery.outcome is Outcome.DELIVERED:
             raise NotFound("no such memory in this namespace")
-        raise _verdict(delivery, self._quarantine)
+        raise no_from_plugin(delivery, self._quarantine)
 
     async def _withdraw(self, result: WriteResult, delivery: Delivery, *, ambiguous: bool) -> None:
         note = failure_note(delivery.error)
@@ -381,64 +379,6 @@ class WritePath:
             retry_after=self._quarantine,
             next_step="read the memory back before writing it again",
         )
-
-
-def settlement_of(delivery: Delivery) -> tuple[str, str]:
-    """The word and the note for `cutover.settle`."""
-    match delivery.outcome:
-        case Outcome.DELIVERED:
-            return "delivered", ""
-        case Outcome.REJECTED:
-            return "quarantined", refusal_note(delivery.error)
-        case Outcome.FAILED:
-            return "failed", failure_note(delivery.error)
-        case Outcome.AMBIGUOUS:
-            return "ambiguous", failure_note(delivery.error)
-
-
-def _verdict(delivery: Delivery, quarantine: float) -> CutoverError:
-    """What a caller in A3 is told when the plugin did not take the write."""
-    if isinstance(delivery.error, PluginRejected) and delivery.outcome is Outcome.REJECTED:
-        return delivery.error
-    if delivery.outcome is Outcome.AMBIGUOUS:
-        return Refused(
-            "unresolved",
-            "the plugin did not answer in time; the write does not count and will be undone if it arrived",
-            retry_after=min(quarantine, 5.0),
-            next_step="try again later",
-        )
-    return Refused("plugin_unhealthy", "the plugin did not take the write; nothing was changed", retry_after=1)
-
-
-def expect(result: WriteResult) -> WriteResult:
-    """The result itself when it is a success, else the error its status stands for."""
-    match result.status:
-        case "ok" | "native" | "unchanged" | "replay" | "unknown":
-            return result
-        case "missing":
-            raise NotFound("memory not found or not owned by this workspace")
-        case "no_workspace":
-            raise NotFound("workspace not found")
-        case "not_root":
-            raise Forbidden("only root workspaces can write GLOBAL memories")
-        case "conflict" | "exists":
-            raise Conflict("this id belongs to another workspace's memory", next_step="use another id")
-        case "busy":
-            raise Refused("busy", "an earlier write of this memory is not resolved yet", retry_after=5)
-        case "closed":
-            raise Refused("namespace_closed", "the namespace is being deleted", retry_after=5)
-    raise DatabaseFault(f"the ledger answered {result.status!r}, which is not known here")
-
-
-def check_replay(result: WriteResult, fingerprint: bytes) -> None:
-    """Raise when an idempotency key came back with another body."""
-    if result.fingerprint != fingerprint:
-        raise KeyReused("this Idempotency-Key was used with another body", next_step="use a new key for a new request")
-
-
-def receipt(result: WriteResult, shadow: Shadow | None, *, changed: bool = True) -> Receipt:
-    """What the caller is told of a successful write."""
-    return Receipt(result.memory_id, result.namespace or "", result.scope, result.label, shadow, changed)
 
 
 def _headers(caller: Caller) -> dict[str, str] | None:
