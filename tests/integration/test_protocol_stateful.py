@@ -11,6 +11,7 @@ A request is late by less than T_z, because that is what T_z promises.
 # ruff: noqa: PT017 - which errors are in order depends on the phase; a clause says so more plainly than a match
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter, deque
 from collections.abc import Coroutine
@@ -317,6 +318,43 @@ class Protocol(RuleBasedStateMachine):
             self.run(self.s.database.execute(sql, memory_id, word))
             self._tell(memory_id, replace(self.model[memory_id], content=word))
 
+    @precondition(lambda self: self.phase in (Phase.A1, Phase.A2))
+    @rule(index=st.integers(0, 99), ours=st.booleans(), gone=st.booleans())
+    def sql_beside_a_delivery(self, index: int, ours: bool, gone: bool) -> None:
+        """Somebody else changes the row while its earlier state is on its way to the plugin."""
+        memory_id = self._pick(index, native=False)
+        if memory_id is not None:
+            first, second = self._word(), self._word()
+            self.run(self._sql_beside_a_delivery(memory_id, first, second, ours=ours, gone=gone))
+            self._tell(memory_id, None if gone else replace(self.model[memory_id], content=second))
+
+    async def _sql_beside_a_delivery(self, memory_id: UUID, first: str, second: str, *, ours: bool, gone: bool) -> None:
+        workspace = self.model[memory_id].workspace
+        assert workspace is not None
+        update = "UPDATE agent_memories SET content = $2 WHERE id = $1"
+        sending, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: ProxiedRequest, forward: Forward) -> ProxiedAnswer:
+            sending.set()
+            await go_on.wait()
+            return await forward(request)
+
+        self.gauntlet.faults.appendleft(slow)
+        mine, theirs = self.s.edit, self.s.database.execute
+        writing: asyncio.Task[object] = asyncio.create_task(
+            mine(workspace, memory_id, first) if ours else theirs(update, memory_id, first)
+        )
+        with contextlib.suppress(TimeoutError):  # its mark may have to wait for T_z first
+            await asyncio.wait_for(sending.wait(), 0.25)
+        if gone:
+            await self.s.database.execute("DELETE FROM agent_memories WHERE id = $1", memory_id)
+        else:
+            await self.s.database.execute(update, memory_id, second)
+        go_on.set()
+        await writing
+        if slow in self.gauntlet.faults:
+            self.gauntlet.faults.remove(slow)
+
     @rule(index=st.integers(0, 99))
     def delete_by_sql(self, index: int) -> None:
         memory_id = self._pick(index, native=False)
@@ -551,7 +589,7 @@ def test_the_protocol_keeps_what_callers_were_told(database_templates: DatabaseT
         run_state_machine_as_test(
             seed(20260401)(Protocol),
             settings=settings(
-                max_examples=15,
+                max_examples=20,
                 stateful_step_count=30,
                 deadline=None,
                 database=None,
