@@ -190,10 +190,10 @@ class WritePath:
                     state.epoch, self._quiet, turn.settled, memory_id, workspace_id, namespace, journal=True
                 )
             )
-            if result.status in ("ok", "native", "unknown"):
-                await self._deliver_intent(
-                    result, caller, native=result.status == "native", forget=True, must_exist=result.status == "unknown"
-                )
+            if result.status in ("ok", "native"):
+                await self._deliver_intent(result, caller, native=result.status == "native", forget=True)
+            elif result.status == "unknown":
+                await self._pass_on_forget(result, caller)
             return result
 
     async def is_pending(self, memory_id: UUID) -> bool:
@@ -337,16 +337,24 @@ class WritePath:
         self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, result.seq, outcome, 0.05, note))
         self._observer(DeliverySettled(self._tenant, "request", outcome, result.memory_id, result.rev))
 
-    async def _deliver_intent(
-        self, result: WriteResult, caller: Caller, *, native: bool, forget: bool = False, must_exist: bool = False
-    ) -> None:
+    async def _pass_on_forget(self, result: WriteResult, caller: Caller) -> None:
+        """Forget what only the plugin knows. There is no state to bring back, so an unclear outcome stays unclear."""
+        delivery = await self._deliverer.forget(result, caller.arrived + self._deadline, headers=_headers(caller))
+        if delivery.outcome is Outcome.AMBIGUOUS:
+            raise self._open_ended()
+        if delivery.outcome is not Outcome.DELIVERED:
+            raise no_from_plugin(delivery, self._quarantine)
+        if delivery.absent:
+            raise NotFound("no such memory in this namespace")
+
+    async def _deliver_intent(self, result: WriteResult, caller: Caller, *, native: bool, forget: bool = False) -> None:
         """Carry an intent to the plugin and settle it; raises what the caller must be told when it did not work."""
         assert result.rev is not None  # noqa: S101
         assert result.lease_id is not None  # noqa: S101
         self._observer(StoreWritten(self._tenant, "journal", "ok"))
         send = self._deliverer.forget if forget else self._deliverer.upsert
         delivery = await send(result, caller.arrived + self._deadline, headers=_headers(caller))
-        if delivery.outcome is Outcome.DELIVERED and not (must_exist and delivery.absent):
+        if delivery.outcome is Outcome.DELIVERED:
             settlement = Settlement(result.memory_id, result.rev, result.lease_id, result.seq, "delivered")
             self._observer(DeliverySettled(self._tenant, "request", "delivered", result.memory_id, result.rev))
             if native:
@@ -356,8 +364,6 @@ class WritePath:
             return
         ambiguous = delivery.outcome is Outcome.AMBIGUOUS
         await self._withdraw(result, delivery, ambiguous=ambiguous)
-        if delivery.outcome is Outcome.DELIVERED:
-            raise NotFound("no such memory in this namespace")
         raise no_from_plugin(delivery, self._quarantine)
 
     async def _withdraw(self, result: WriteResult, delivery: Delivery, *, ambiguous: bool) -> None:

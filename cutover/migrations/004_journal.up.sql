@@ -243,7 +243,9 @@ begin
     r := cutover.expected_state(p_id, v_phase);
     if p_namespace is not null and r.memory_id is null
        and v_phase not in ('A1', 'A2') and not exists (select from cutover.tombstone t where t.memory_id = p_id) then
+        -- We have no state to bring back, so there is nothing to journal: the request is passed on as it is.
         r.memory_id := p_id; r.namespace := p_namespace; r.status := 'unknown';
+        return r;
     elsif r.memory_id is null
        or (p_workspace is not null and (r.workspace_id is distinct from p_workspace or r.scope is null))
        or (p_namespace is not null and r.namespace is distinct from p_namespace) then
@@ -251,14 +253,14 @@ begin
         r.status := 'missing';
         return r;
     end if;
-    v_native := r.status in ('native', 'unknown');
+    v_native := r.status = 'native';
     if v_phase in ('A1', 'A2') and not v_native then
         raise exception 'legacy holds this memory in %', v_phase using errcode = 'CU001';
     end if;
     perform cutover.hold_namespace(r.namespace);
     perform cutover.write_as(p_owner, p_quiet, p_settled);
     r := cutover.write_intent(p_epoch, 'forget', v_native, array[r.namespace], r);
-    if r.status = 'ok' then
+    if r.status <> 'busy' then
         -- Not cutover.bury: its extras have to be there still if the intent is withdrawn.
         insert into cutover.tombstone (memory_id, rev, held_in) values (p_id, nextval('cutover.rev_seq'), array[r.namespace])
         on conflict (memory_id) do update set
