@@ -178,12 +178,14 @@ class Backfill:
         """Open runs were left by a crash: go on with the newest, close the others."""
         while True:
             try:
-                state = await self._phase.reload()
-                left = await self._runs.running(KIND)
-                break
+                return await self._reopen()
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
                 await asyncio.sleep(1)
+
+    async def _reopen(self) -> None:
+        state = await self._phase.reload()
+        left = await self._runs.running(KIND)
         for run in left[:-1] if state.phase is Phase.A2 else left:
             await self._runs.finish(run.id, "interrupted", {"why": "superseded, or the phase changed"})
         if left and state.phase is Phase.A2:

@@ -35,8 +35,8 @@ from cutover.stores.ledger import WriteResult
 from cutover.stores.namespaces import NamespaceStore
 from cutover.stores.plugin import PluginClient
 
-_REFUSALS = frozenset({400, 403, 409, 413, 422})
-"""4xx that speak of the memory itself; any other 4xx speaks of the way to the plugin and may pass."""
+_REFUSALS = frozenset({400, 409, 413, 422})
+"""4xx that speak of the memory itself; any other speaks of the way to the plugin (a proxy's 403, say) and may pass."""
 
 
 Call = Callable[[float], Awaitable[None]]
@@ -126,7 +126,7 @@ class Deliverer:
                     state.memory_id, place, timeout=left, headers=headers
                 ),
             )
-            if isinstance(ended.error, PluginRejected) and ended.error.http_status == 404:
+            if ended.outcome is Outcome.REJECTED:
                 continue  # not in that namespace
             if ended.outcome is not Outcome.DELIVERED:
                 return ended
@@ -169,8 +169,9 @@ class Deliverer:
         try:
             await call(left)
         except PluginRejected as error:
-            # A 404 to a commit means that we talk to something else than a plugin, not that the memory is wrong.
-            final = error.http_status in _REFUSALS or (forgetting and error.http_status == 404)
+            # Only a commit can be refused for what it holds. A forget that is refused is tried again until it is done;
+            # "not there" is an answer to it, if it is the contract's and not some proxy's.
+            final = _is_absent(error) if forgetting else error.http_status in _REFUSALS
             return Delivery(Outcome.REJECTED if final else Outcome.FAILED, error)
         except PluginError as error:
             return Delivery(Outcome.AMBIGUOUS if error.ambiguous else Outcome.FAILED, error)
@@ -191,6 +192,11 @@ class Deliverer:
         }[delivery.outcome]
         self._observer(StoreCalled(self._tenant, "plugin", operation, word, seconds))
         self._observer(StoreWritten(self._tenant, "plugin", word))
+
+
+def _is_absent(error: PluginRejected) -> bool:
+    """Whether this is the contract's word that the memory is not in the namespace (domain §3)."""
+    return error.http_status == 404 and error.plugin_code == "not_found"
 
 
 def refusal_note(error: CutoverError | None) -> str:

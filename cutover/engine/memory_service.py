@@ -252,7 +252,8 @@ class MemoryService:
     ) -> tuple[WriteResult, Shadow | None]:
         """A new row; or, over an id that is taken, the contract's upsert."""
         result, shadow = await self._writes.create(row, caller, fresh=fresh)
-        if result.status != "exists":
+        if result.status != "exists" or row.fingerprint is not None:
+            # A keyed create over an id that is taken is a replay whose record is gone: never an upsert.
             return result, shadow
         result, shadow = await self._writes.replace(row, caller, from_native=False)
         if result.status == "native":
@@ -266,10 +267,10 @@ class MemoryService:
     ) -> Receipt:
         if result.status == "replay" and fingerprint is not None:
             check_replay(result, fingerprint)
+            if state.phase is not Phase.A0 and not await self._writes.is_certain(result.memory_id):
+                raise Conflict("a request with this Idempotency-Key is still running", next_step="wait for its answer")
             if state.phase.dual_writes:
                 shadow = Shadow.PENDING if await self._writes.is_pending(result.memory_id) else Shadow.DELIVERED
-            elif state.phase.plugin_is_authority and await self._writes.is_open(result.memory_id):
-                raise Conflict("a request with this Idempotency-Key is still running", next_step="wait for its answer")
         return receipt(expect(result), shadow)
 
 

@@ -37,6 +37,7 @@ _CLAIM = 100
 """Marks per claim. The next claim begins while as many are still to be sent, so the senders do not wait for it."""
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 10.0
+_WITHDRAWN = "withdrawn"
 _UNPLACEABLE = ("no_workspace", "workspace_gone")
 
 
@@ -186,6 +187,8 @@ class Reconciler:
                 self._give_back(state, wait)
                 return
             outcome, note = await self._send(state, time.monotonic() + self._timeout)
+            if outcome == _WITHDRAWN:
+                return
             pause = delay(state.attempts + 1, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
             settlement = Settlement(
                 state.memory_id,
@@ -210,6 +213,11 @@ class Reconciler:
             delivery = await self._deliverer.upsert(state, deadline, background=True)
             if delivery.outcome is not Outcome.REJECTED:
                 return settlement_of(delivery)
+            if state.seq is not None and await self._ledger.withdraw(state, ambiguous=False, note=delivery.outcome):
+                return (
+                    _WITHDRAWN,
+                    "",
+                )  # an intent that a crash left behind, and nobody was told yes: the state before counts
             reason = settlement_of(delivery)[1]
         # Gone, or not to be placed: then the plugin must not go on showing what it may still hold.
         forgotten: Delivery = await self._deliverer.forget(state, deadline, background=True)

@@ -54,6 +54,7 @@ from cutover.stores.runs import Runs
 from cutover.stores.strays import PluginStrays
 
 _APPLICATION = "cutover"
+_FLUSH_SECONDS = 5.0
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
 """Looser than the limiter's own defaults: a latency seen from here includes the turn of our own busy event loop, which
 no smaller limit shortens. With the defaults the limit sat at 2 to 7 and a backfill ran at two thirds of its rate."""
@@ -172,7 +173,9 @@ class Tenant:
             self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
         )
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
-        self._transition = Transition(database, ledger, self.phase, self.health, self._reconciler, strays)
+        self._transition = Transition(
+            database, ledger, self.phase, self.health, self._reconciler, strays, self.name, observer
+        )
         self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
@@ -239,14 +242,17 @@ class Tenant:
         yield f"sweep {self.name}", lambda: self._sweep_when(due)
         yield f"shadow {self.name}", self._shadow.run
         yield f"creation-times {self.name}", self._creation_times.run
+        yield f"strays {self.name}", self._transition.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 
     async def drain(self) -> None:
         """Let nothing in any more, and tell the ledger what is known."""
         self.admission.draining = True
-        await self._settler.flush()
-        await self._creation_times.flush()
+        with contextlib.suppress(TimeoutError):  # what is not told now falls due after T_z and is delivered once more
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._settler.flush()
+                await self._creation_times.flush()
 
     async def readiness(self) -> HealthReport:
         """`/readyz`: can traffic be served now?"""

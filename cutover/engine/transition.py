@@ -18,6 +18,7 @@ from typing import Any
 
 from cutover.domain.breaker import BreakerState
 from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, StaleEpoch
+from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
@@ -28,6 +29,7 @@ from cutover.stores.strays import PluginStrays
 
 _LOCK_TIMEOUT_MS = 400
 _ATTEMPTS = 10
+_STRAYS_SECONDS = 2.0
 _REPLAY_SECONDS = 600.0
 _VERDICT_SECONDS = 3.0
 _HOLD_SECONDS = 0.8
@@ -75,7 +77,11 @@ class Transition:
         health: PluginHealthMonitor,
         reconciler: Reconciler,
         strays: PluginStrays | None,
+        tenant: str,
+        observer: Observer,
     ) -> None:
+        self._tenant = tenant
+        self._observer = observer
         self._database = database
         self._ledger = ledger
         self._phase = phase
@@ -94,7 +100,7 @@ class Transition:
             notes += await self._retried(before, target, actor, reason)
             after = await self._phase.reload()
             if (before.phase, target) == (Phase.A0, Phase.A1):
-                notes += await self._forget_strays()
+                notes += await self._first_look_for_strays()
             self._reconciler.wake()
             return Changed(before, after, (*notes, NOT_YET))
 
@@ -127,6 +133,11 @@ class Transition:
             cursors = await self._ledger.backfill_cursors()
             if not any(c.scope == "tenant" and c.generation == before.generation and c.done for c in cursors):
                 raise IllegalStep("the backfill has not reached every row", next_step="cutover backfill --apply")
+            if await self._ledger.strays_pending():
+                raise IllegalStep(
+                    "the plugin has not been searched yet for rows that legacy lost while it was in A0",
+                    next_step="it is tried every few seconds; the log's task.failed says what is in the way",
+                )
             backlog = await self._ledger.backlog()
             if backlog.unacknowledged:
                 return (f"{backlog.unacknowledged} memories are quarantined: readers will not see them in A3",)
@@ -165,6 +176,7 @@ class Transition:
                 case Phase.A2, Phase.A3:
                     await _lock_phase(connection)
                     await self._until_none(connection, _MARKS)
+                    await connection.execute("select cutover.silence_journal()", timeout=_REPLAY_SECONDS)
                 case Phase.A3, Phase.A2:
                     await _lock_phase(connection)
                     await self._until_none(connection, _INTENTS_UNDER_WAY)
@@ -196,12 +208,33 @@ class Transition:
                 raise _StillMarked("memories still wait for delivery")
             await asyncio.sleep(0.01)
 
-    async def _forget_strays(self) -> tuple[str, ...]:
-        """On coming back from A0: what the plugin holds and legacy no longer has must go."""
+    async def _first_look_for_strays(self) -> tuple[str, ...]:
+        """The phase has changed whatever comes of this: what fails here is tried again until it is done."""
         if self._strays is None:
+            await self._ledger.strays_done()
             return ("the plugin's database cannot be reached: rows it holds beyond legacy were not looked for",)
-        found = await self._strays.mark(self._ledger)
+        try:
+            found = await self._forget_strays(self._strays)
+        except CutoverError as error:
+            return (f"looking for rows that only the plugin still holds failed and goes on: {error.message}",)
         return (f"{found} memories that only the plugin still held will be forgotten",) if found else ()
+
+    async def _forget_strays(self, strays: PluginStrays) -> int:
+        """On coming back from A0: what the plugin holds and legacy no longer has, or has elsewhere, must go."""
+        found = await strays.mark(self._ledger)
+        await self._ledger.strays_done()
+        return found
+
+    async def run(self) -> None:
+        """Finish the look for strays that a failure or a crash left open, for ever."""
+        while True:
+            await asyncio.sleep(_STRAYS_SECONDS)
+            try:
+                if self._strays is not None and await self._ledger.strays_pending():
+                    async with self._one_at_a_time:
+                        await self._forget_strays(self._strays)
+            except CutoverError as error:
+                self._observer(TaskFailed(self._tenant, "strays", type(error).__name__, error.message))
 
 
 class _StillMarked(CutoverError):

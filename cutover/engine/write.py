@@ -200,9 +200,14 @@ class WritePath:
         """Whether a memory still carries a mark (for the replay of an idempotent request)."""
         return not self._settler.is_delivered(memory_id) and bool(await self._ledger.marked_among([memory_id]))
 
-    async def is_open(self, memory_id: UUID) -> bool:
-        """Whether a journal write of this memory may still come to nothing."""
-        return not self._settler.is_delivered(memory_id) and await self._ledger.is_open(memory_id)
+    async def is_certain(self, memory_id: UUID) -> bool:
+        """Whether the idempotent create of this id can no longer come to nothing.
+
+        Its record is looked at last: a withdrawal takes it along, and must not slip in between.
+        """
+        if self._settler.is_delivered(memory_id):
+            return True
+        return not await self._ledger.is_open(memory_id) and await self._ledger.key_exists(memory_id)
 
     async def _create(self, row: LegacyCreate, caller: Caller) -> tuple[WriteResult, Shadow | None]:
         result = await self._create_once_more_if_cut_off(row)

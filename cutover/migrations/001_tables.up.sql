@@ -13,10 +13,12 @@ create table cutover.phase_state (
     phase      text not null check (phase in ('A0', 'A1', 'A2', 'A3', 'A4')),
     epoch      bigint not null check (epoch >= 1),
     generation integer not null default 0 check (generation >= 0),
+    strays_pending boolean not null default false,
     entered_at timestamptz not null default now()
 );
 comment on table cutover.phase_state is 'The one phase row; changed by compare-and-set on epoch only.';
 comment on column cutover.phase_state.generation is 'How many times A1 was entered; voids backfill cursors of earlier times.';
+comment on column cutover.phase_state.strays_pending is 'A1 was entered, and the plugin has not been searched yet for what legacy lost meanwhile.';
 insert into cutover.phase_state (phase, epoch) values ('A0', 1);
 
 create table cutover.phase_event (

@@ -281,7 +281,14 @@ begin
     )
     select a.id, nextval('cutover.rev_seq'),
            array_remove(array[cutover.namespace_of(a.workspace_id, a.scope)], null), 'purge', cutover.current_writer()
-    from public.agent_memories a join inhabitants i on i.id = a.workspace_id
+    from (
+        select a.id, a.workspace_id, a.scope from public.agent_memories a join inhabitants i on i.id = a.workspace_id
+        union all  -- in A3 the newest memories are in the journal only
+        select distinct on (j.memory_id) j.memory_id, j.workspace_id, j.scope
+        from cutover.journal j join inhabitants i on i.id = j.workspace_id
+        where not j.native and j.op = 'upsert' and j.state in ('intent', 'applied') and j.workspace_id <> old.id
+          and not exists (select from public.agent_memories a where a.id = j.memory_id)
+    ) a
     where a.workspace_id = old.id or a.scope <> 'LOCAL'
     order by a.id
     on conflict (memory_id) do update set

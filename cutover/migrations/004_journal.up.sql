@@ -16,7 +16,10 @@ begin
         end if;
     end if;
     select * into j from cutover.journal x
-    where x.memory_id = p_id and x.state in ('intent', 'applied') order by x.seq desc limit 1;
+    where x.memory_id = p_id and x.state in ('intent', 'applied')
+      -- Before the cutover only natives live here: anything else is a foreign write of A3 that came after its end.
+      and (x.native or p_phase in ('A3', 'A4'))
+    order by x.seq desc limit 1;
     if found then
         if j.op = 'forget' then
             return null;
@@ -116,7 +119,8 @@ begin
                 continue;
             end if;
         end if;
-        select w.parent_id, true into v_parent, v_known from public.workspaces w where w.id = p_workspaces[i];
+        -- The journal has no foreign key; this is what one would do: a purge of the workspace waits, or is seen.
+        select w.parent_id, true into v_parent, v_known from public.workspaces w where w.id = p_workspaces[i] for key share;
         v_derived := case when v_known then case p_scopes[i]
             when 'LOCAL' then 'workspace:' || p_workspaces[i]
             when 'TEAM' then 'team:' || coalesce(v_parent, p_workspaces[i])
@@ -211,6 +215,7 @@ begin
         r.status := 'unchanged';
         return r;
     end if;
+    perform from public.workspaces w where w.id = p_workspace for key share;
     perform cutover.hold_namespace(r.namespace);
     if cutover.namespace_closed(r.namespace) then
         r.status := 'closed';
@@ -310,9 +315,12 @@ begin
         delete from cutover.idempotency k using cutover.journal j
         where j.seq = p_seq and k.memory_id = p_id and k.created_at = j.updated_at;
     end if;
+    -- Whoever holds the lease by now may have sent the intent: its success must not clear a mark of the state before.
     update cutover.mark m set
         rev = nextval('cutover.rev_seq'),
-        held_in = m.held_in || (select j.namespace from cutover.journal j where j.seq = p_seq),
+        held_in = m.held_in || (select j.namespace from cutover.journal j where j.seq = p_seq)
+    where m.memory_id = p_id;
+    update cutover.mark m set
         lease_id = case when p_ambiguous then m.lease_id end,
         lease_owner = case when p_ambiguous then m.lease_owner end,
         ambiguous = p_ambiguous,
@@ -427,7 +435,8 @@ begin
         left join cutover.extra e on e.memory_id = m.memory_id
         left join lateral (
             select * from cutover.journal x
-            where x.memory_id = m.memory_id and x.state in ('intent', 'applied') order by x.seq desc limit 1) j on true
+            where x.memory_id = m.memory_id and x.state in ('intent', 'applied') and (x.native or $2)
+            order by x.seq desc limit 1) j on true
         cross join lateral (select j.seq is not null and ($2 or a.id is null) as from_journal) f
         where m.memory_id = any ($1) and m.lease_owner = $3
     $q$, case when cutover.legacy_embedding_type() is null then 'null::text' else 'a.embedding::text' end)

@@ -12,7 +12,8 @@ begin
     select s.phase into v_from from cutover.phase_state s where s.id = 1 for update;
     update cutover.phase_state s
     set phase = p_to, epoch = s.epoch + 1, entered_at = v_at,
-        generation = s.generation + case when v_from = 'A0' and p_to = 'A1' then 1 else 0 end
+        generation = s.generation + case when v_from = 'A0' and p_to = 'A1' then 1 else 0 end,
+        strays_pending = (v_from = 'A0' and p_to = 'A1') or (s.strays_pending and p_to <> 'A0')
     where s.id = 1 and s.epoch = p_epoch returning s.epoch into v_epoch;
     if not found then
         raise exception 'somebody else changed the phase first' using errcode = 'CU001';
@@ -81,6 +82,7 @@ begin
              from pg_temp.replay r where a.id = r.memory_id and not r.native and r.op = ''upsert''
                and (r.embedding is not null or a.embedding is not null)', v_type);
     end if;
+    delete from cutover.native n using pg_temp.replay r where n.memory_id = r.memory_id and not r.native;
     -- Every word of a memory whose last word went into legacy, natives among them: an older one left standing would
     -- become the newest again once legacy deletes the row.
     update cutover.journal j set state = 'replayed'
@@ -89,6 +91,15 @@ begin
     drop table pg_temp.replay;
     return next;
 end $$;
+
+-- A2 → A3: from here on the journal is asked before legacy. What it still says of memories that legacy holds was said
+-- before legacy's last word (a native that became a fact, a foreign write that straddled an earlier rollback).
+create function cutover.silence_journal() returns void
+language sql as $$
+    update cutover.journal j set state = 'replayed'
+    where j.state in ('intent', 'applied')
+      and (not j.native or exists (select from public.agent_memories a where a.id = j.memory_id))
+$$;
 
 -- One chunk of backfill: mark the next rows in id order, move the cursor, all in one transaction (architecture §5).
 create function cutover.backfill_chunk(p_epoch bigint, p_scope text, p_workspace uuid, p_limit integer)

@@ -142,34 +142,40 @@ class Database:
     async def fetch(self, sql: str, *args: object, timeout: float = 10.0) -> list[asyncpg.Record]:
         """All rows of one statement."""
         try:
-            return await self._pool.fetch(sql, *args, timeout=timeout)
+            # Not pool.fetch: its time-out does not cover the wait for a connection, nor giving a dead one back.
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.fetch(sql, *args, timeout=timeout)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     async def fetchrow(self, sql: str, *args: object, timeout: float = 10.0) -> asyncpg.Record | None:
         """The first row of one statement, or None."""
         try:
-            return await self._pool.fetchrow(sql, *args, timeout=timeout)
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.fetchrow(sql, *args, timeout=timeout)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     async def fetchval(self, sql: str, *args: object, timeout: float = 10.0) -> Any:
         """The first column of the first row, or None."""
         try:
-            return await self._pool.fetchval(sql, *args, timeout=timeout)
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.fetchval(sql, *args, timeout=timeout)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     async def execute(self, sql: str, *args: object, timeout: float = 10.0) -> str:
         """Run one statement (or several without arguments); gives back the last command tag."""
         try:
-            return await self._pool.execute(sql, *args, timeout=timeout)
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.execute(sql, *args, timeout=timeout)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[object]], timeout: float = 30.0) -> None:
         """One statement for many rows, in one transaction."""
         try:
-            await self._pool.executemany(sql, rows, timeout=timeout)
+            async with self._pool.acquire(timeout=timeout) as connection:
+                await connection.executemany(sql, rows, timeout=timeout)
         except DRIVER_ERRORS as error:
             raise translate(error) from None

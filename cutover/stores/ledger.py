@@ -347,6 +347,7 @@ class Ledger:
             " where created_at < now() - make_interval(days => $1) limit 5000)",
             days,
         )
+        await self.database.execute("delete from cutover.native where expires_at < now() - interval '1 day'")
 
     async def marked_among(self, ids: Sequence[UUID]) -> set[UUID]:
         """Which of `ids` carry a mark."""
@@ -389,6 +390,19 @@ class Ledger:
     async def backfill_cursors(self) -> list[BackfillCursor]:
         """All cursors, of whatever generation."""
         return [_cursor(row) for row in await self.database.fetch("select * from cutover.backfill_cursor")]
+
+    async def strays_pending(self) -> bool:
+        """Whether the plugin has not been searched yet for what legacy lost in A0."""
+        return bool(await self.database.fetchval("select strays_pending from cutover.phase_state"))
+
+    async def strays_done(self) -> None:
+        """The plugin has been searched (or cannot be)."""
+        await self.database.execute("update cutover.phase_state set strays_pending = false where strays_pending")
+
+    async def key_exists(self, memory_id: UUID) -> bool:
+        """Whether an idempotent create of this id is on record."""
+        sql = "select exists (select from cutover.idempotency where memory_id = $1)"
+        return bool(await self.database.fetchval(sql, memory_id))
 
     async def mark_strays(self, ids: Sequence[UUID], namespaces: Sequence[str]) -> int:
         """Mark those of `ids` that neither legacy nor the natives know; gives their number."""
