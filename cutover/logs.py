@@ -382,8 +382,8 @@ class LogObserver:
         )
 
     def _backfill(self, event: events.BackfillAdvanced) -> None:
-        done = event.remaining <= 0
-        if done or self._due("backfill", event.tenant, event.throttled):
+        # Said many times while it is held back, or the last marks go out: once a second is enough.
+        if self._due("backfill", event.tenant, event.throttled, event.remaining <= 0):
             self._log.info(
                 "backfill.advanced",
                 tenant=event.tenant,

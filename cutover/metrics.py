@@ -65,7 +65,7 @@ ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
 SWEEPS: Final = ("count",)
 SWEEP_OUTCOMES: Final = ("clean", "drift", "partial", "failed")
 BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
-THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "draining")
+THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "operator", "delivering")
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
 
 REQUEST_BUCKETS: Final = (

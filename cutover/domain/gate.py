@@ -313,7 +313,7 @@ def quarantine(e: Evidence) -> Check:
     open_ = None if e.quarantined is None else max(0, e.quarantined - e.quarantine_acknowledged)
     good = open_ == 0
     seen = "an unknown number of" if open_ is None else str(open_)
-    why = f"{seen} memories are quarantined and not acknowledged"
+    why = f"{seen} memories are quarantined"
     next_step = "" if good else "mend or delete the rows that table cutover.quarantine lists with their reasons"
     return Check("quarantine", _verdict(good), open_, "memories", "= 0", why, next_step)
 

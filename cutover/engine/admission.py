@@ -79,7 +79,7 @@ class Admission:
             return Refused("draining", "the daemon is shutting down")
         if state.phase.needs_plugin and not self._health.up:
             return Refused("plugin_unhealthy", self._health.why)
-        if state.phase.needs_plugin and self._health.breaker.state.value in ("open", "half_open"):
+        if state.phase.needs_plugin and self._health.away:
             return Refused("breaker_open", f"the breaker is {self._health.breaker.state.value}")
         return None
 

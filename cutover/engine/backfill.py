@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cutover.domain.errors import CutoverError, IllegalStep, OperatorError, StaleEpoch
+from cutover.domain.errors import CutoverError, IllegalStep, NotFound, OperatorError, StaleEpoch
 from cutover.domain.events import BackfillAdvanced, Observer, TaskFailed
 from cutover.domain.phase import Phase
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
-from cutover.stores.backfill_plan import BackfillPlan, plan_backfill
+from cutover.stores.backfill_plan import BackfillPlan, plan_backfill, workspace_exists
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
 from cutover.stores.runs import Runs
@@ -116,9 +116,12 @@ class Backfill:
         """
         state = self._phase.current()
         if state.phase is not Phase.A2:
+            verb = "rollback" if state.phase.order > Phase.A2.order else "promote"
             raise IllegalStep(
-                f"backfill runs in A2; the tenant is in {state.phase}", next_step="cutover phase promote (to A2) first"
+                f"backfill runs in A2; the tenant is in {state.phase}", next_step=f"cutover phase {verb} (to A2) first"
             )
+        if workspace_id is not None and not await workspace_exists(self._database, workspace_id):
+            raise NotFound("no such workspace in this tenant", next_step="check the id given with --workspace")
         if self._starting or (self.progress is not None and self.progress.state in ("running", "paused")):
             raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
         self._starting = True
@@ -282,7 +285,7 @@ class Backfill:
             self._tell(progress, 0, 0, started, begun_at)
             if not backlog.by_origin.get("backfill", 0):
                 return
-            progress.throttled = "draining"
+            progress.throttled = "delivering"
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _close(self, run: UUID, state: str, progress: Progress) -> None:

@@ -74,6 +74,11 @@ class PluginHealthMonitor:
         self._wake = asyncio.Event()
 
     @property
+    def away(self) -> bool:
+        """Whether the breaker keeps callers out altogether (open, or trying canaries)."""
+        return self.breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
+
+    @property
     def up(self) -> bool:
         """The probe's verdict."""
         return self._hysteresis.up is True
@@ -168,7 +173,7 @@ class PluginHealthMonitor:
                 with contextlib.suppress(PluginError):  # what it found is in last_canary, and gates read it
                     await self.canary(searched=True)
             pause = max(0.0, next_probe - time.monotonic())
-            if self.breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+            if self.away:
                 pause = min(pause, self.breaker.policy.canary_interval / 2)
             self._wake.clear()
             try:

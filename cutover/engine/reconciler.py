@@ -12,7 +12,6 @@ senders, so that a slow memory does not hold the others up.
 import asyncio
 import random
 import time
-from uuid import UUID
 
 from cutover.domain.backoff import RetryBudget, RetryPolicy, delay
 from cutover.domain.errors import CutoverError, Refused, StaleEpoch
@@ -258,12 +257,3 @@ def _why_unplaceable(state: WriteResult) -> str | None:
     if state.status == "upsert" and not state.content.strip():
         return "empty_content:"
     return None
-
-
-async def wait_until_drained(ledger: Ledger, ids: list[UUID], deadline: float) -> bool:
-    """Wait until none of `ids` carries a mark; False at `deadline` (`time.monotonic()` seconds)."""
-    while await ledger.marked_among(ids):
-        if time.monotonic() >= deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True

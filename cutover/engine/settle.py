@@ -19,7 +19,9 @@ _LINGER_SECONDS = 0.01
 _BATCH = 256
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 40
+"""Tries while the database cannot be reached; after that T_z and the reconciler see to it."""
 _LOCKED_ATTEMPTS = 40
+"""Tries while the database cannot be reached; after that T_z and the reconciler see to it."""
 """Tries for a mark that a foreign transaction has locked; after that T_z and the reconciler see to it."""
 
 

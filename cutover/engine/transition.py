@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.domain.breaker import BreakerState
 from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, StaleEpoch
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import Phase, PhaseState, step
@@ -120,8 +119,7 @@ class Transition:
             raise IllegalStep(why, next_step="cutover phase show")
         if target is Phase.A4:
             raise IllegalStep("A4 archives and drops legacy, which this version cannot do yet", next_step="stay in A3")
-        away = self._health.breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
-        if target.needs_plugin and target.order > before.phase.order and (away or not self._health.up):
+        if target.needs_plugin and target.order > before.phase.order and (self._health.away or not self._health.up):
             raise IllegalStep(
                 f"{target} needs a healthy plugin: {self._health.why or 'the breaker is open'}",
                 next_step="mend the plugin, then `cutover doctor`",

@@ -224,6 +224,7 @@ class WritePath:
     ) -> AsyncIterator[Turn]:
         """Hold the memory in this process, if it can be had in time.
 
+        When it cannot, the write may still change legacy, but sends nothing: that is its mark's business (`Turn`).
         Not `needed`: we minted the id, nobody else can know it. `keyed`: who cannot have it in time is told that a
         request of the same key still runs (409). It waits first: the holder may be the reconciler.
         """

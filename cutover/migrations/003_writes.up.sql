@@ -315,10 +315,15 @@ begin
     return cutover.legacy_result(p_id);
 end $$;
 
--- The outcome of deliveries, a batch in one transaction. Marks that somebody has locked (a foreign transaction that
--- touched the same memory and is still open) are passed over: null in the answer, to be told again later. delivered clears where memory, rev and lease all match and
--- else only gives the lease back, due at once; failed and unsent give it back with a delay; ambiguous keeps it until T_z;
--- quarantined stores the reason and clears like delivered. Journal rows up to p_seqs become applied on delivered.
+-- The outcome of deliveries, a batch in one transaction:
+--   delivered    clears where memory, rev and lease all match, and else only gives the lease back, due at once;
+--                journal rows up to p_seqs become applied
+--   failed       gives the lease back with a delay, and counts as a try
+--   unsent       gives it back with a delay
+--   ambiguous    keeps it until T_z
+--   quarantined  stores the reason, and clears like delivered
+-- Marks that somebody has locked (a foreign transaction that touched the same memory and is still open) are passed
+-- over: null in the answer, to be told again later.
 create function cutover.settle(
     p_ids uuid[], p_revs bigint[], p_leases bigint[], p_seqs bigint[], p_outcomes text[], p_delays float8[], p_notes text[]
 ) returns table (memory_id uuid, cleared boolean)

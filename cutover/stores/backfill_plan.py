@@ -44,3 +44,12 @@ async def plan_backfill(database: Database, workspace_id: UUID | None) -> Backfi
     return BackfillPlan(
         row["rows"], row["workspaces"], row["no_workspace"], row["workspace_gone"], row["empty_content"]
     )
+
+
+async def workspace_exists(database: Database, workspace_id: UUID) -> bool:
+    """Whether the tree knows this workspace, or legacy holds rows of it."""
+    sql = (
+        "select exists (select from public.workspaces where id = $1)"
+        " or exists (select from public.agent_memories where workspace_id = $1)"
+    )
+    return bool(await database.fetchval(sql, workspace_id))

@@ -40,6 +40,12 @@ def translate(error: Exception) -> CutoverError:
             return DatabaseUnavailable(
                 f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"
             )
+        if state.startswith("28") or state == "3D000":
+            return DatabaseFault(
+                f"PostgreSQL does not let us in ({state}): the role, the password or the database's name is wrong",
+                sqlstate=state,
+                next_step="mend DATABASE_URL (or MEMORY_PLUGIN_DATABASE_URL), then `cutover doctor`",
+            )
         return DatabaseFault(f"PostgreSQL refused a statement ({state}{_where(error)})", sqlstate=state)
     if isinstance(error, OverflowError):
         return DatabaseFault("a value could not be read from PostgreSQL", sqlstate="22008")
