@@ -18,10 +18,10 @@ RUNNING = ("running", "paused")
 
 
 @click.command()
-@click.option("--dry-run", "mode", flag_value="dry-run", help="Count what would be copied and what cannot be placed.")
-@click.option("--apply", "mode", flag_value="apply", help="Copy. Run it again after any interruption: it goes on.")
-@click.option("--pause", "mode", flag_value="pause", help="Hold the one that runs.")
-@click.option("--resume", "mode", flag_value="resume", help="Let it go on.")
+@click.option("--dry-run", is_flag=True, help="Count what would be copied and what cannot be placed.")
+@click.option("--apply", is_flag=True, help="Copy. Run it again after any interruption: it goes on.")
+@click.option("--pause", is_flag=True, help="Hold the one that runs.")
+@click.option("--resume", is_flag=True, help="Let it go on.")
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @click.option("--no-wait", is_flag=True, help="Start it and end; `cutover status` shows how it goes.")
@@ -29,13 +29,7 @@ RUNNING = ("running", "paused")
 @yes_option
 @output_option
 def backfill(
-    mode: str | None,
-    workspace: object,
-    limit: int | None,
-    no_wait: bool,
-    tenant: str | None,
-    yes: bool,
-    form: str,
+    workspace: object, limit: int | None, no_wait: bool, tenant: str | None, yes: bool, form: str, **modes: bool
 ) -> None:
     """Copy the memories that were there before A1, through marks: a live edit or delete always wins.
 
@@ -43,8 +37,7 @@ def backfill(
     """
     from cutover.cli.ops_client import Ops
 
-    if mode is None:
-        raise click.UsageError("Give --dry-run or --apply (or --pause, --resume).")
+    mode = _one_mode(modes)
     with Ops(tenant=tenant, timeout=120.0) as ops:
         if mode in ("pause", "resume"):
             emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
@@ -70,6 +63,16 @@ def backfill(
     if quarantined:
         say(f"{quarantined} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
         raise click.exceptions.Exit(DIVERGENT)
+
+
+def _one_mode(modes: dict[str, bool]) -> str:
+    """The mode that was given; none and several are usage errors: the last of two must not win over a dry run."""
+    given = [name.replace("_", "-") for name, on in modes.items() if on]
+    if not given:
+        raise click.UsageError("Give --dry-run or --apply (or --pause, --resume).")
+    if len(given) > 1:
+        raise click.UsageError(f"Give one of {' and '.join(f'--{name}' for name in given)}, not both.")
+    return given[0]
 
 
 def _quarantined(ops: "Ops") -> int:

@@ -109,6 +109,14 @@ def test_an_unknown_verb_and_a_wrong_option_are_usage_errors(tmp_path: Path) -> 
         assert "Error:" in done.stderr
 
 
+@pytest.mark.parametrize("modes", [("--dry-run", "--apply"), ("--apply", "--dry-run"), ("--pause", "--resume")])
+def test_a_backfill_has_one_mode(modes: tuple[str, str]) -> None:
+    result = invoke("backfill", *modes, **NOWHERE)
+    assert result.exit_code == 2
+    assert all(mode in result.output for mode in modes)
+    assert "not both" in result.output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
