@@ -249,6 +249,7 @@ class LogObserver:
                 events.StoreCalled: self._called,
                 events.StoreWritten: self._written,
                 events.MarkCounts: self._marks,
+                events.GateJudged: self._gate,
             }
 
     def __call__(self, event: events.Event) -> None:
@@ -325,6 +326,10 @@ class LogObserver:
             quarantined=event.quarantined,
             journal_rows=event.journal_rows,
         )
+
+    def _gate(self, event: events.GateJudged) -> None:
+        closed = sorted(check for check, passes in event.checks.items() if not passes)
+        self._log.debug("gate.judged", tenant=event.tenant, target=event.target.value, closed_by=closed)
 
     def _probed(self, event: events.PluginProbed) -> None:
         """Probes are not logged; what they change is."""

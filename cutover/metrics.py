@@ -27,6 +27,7 @@ from prometheus_client.exposition import choose_encoder
 
 from cutover.domain import events
 from cutover.domain.breaker import BreakerState
+from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 
 OTHER: Final = "other"
@@ -181,6 +182,9 @@ class Metrics:
         self.backfill_eta = self._gauge(
             "cutover_backfill_eta_seconds", "Time left at this pace; 0 when done or unknown.", "tenant"
         )
+        self.gate_check = self._gauge(
+            "cutover_gate_check", "1 while a check of the phase's gate passes, else 0.", "tenant", "phase", "check"
+        )
         self.backfill_throttled = self._gauge(
             "cutover_backfill_throttled", "1 for what holds the backfill back, else 0.", "tenant", "reason"
         )
@@ -261,6 +265,7 @@ class MetricsObserver:
             events.PhaseChanged: self._phase,
             events.ShadowReadCompared: self._shadow,
             events.SweepFinished: self._sweep,
+            events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
         }
@@ -374,6 +379,10 @@ class MetricsObserver:
         for (store, kind), rows in counted.items():
             self._child(m.rows, event.tenant, store, kind).set(rows)
 
+    def _gate(self, event: events.GateJudged) -> None:
+        for check in check_ids(event.target):
+            self._child(self._metrics.gate_check, event.tenant, event.target.value, check).set(event.checks[check])
+
     def _backfill(self, event: events.BackfillAdvanced) -> None:
         m = self._metrics
         for outcome, rows in zip(BACKFILL_OUTCOMES, (event.marked, event.already, event.quarantined), strict=True):
@@ -409,6 +418,7 @@ def _known_label_sets(
     yield from ((m.store_writes, (store, outcome)) for store in STORES for outcome in STORE_OUTCOMES)
     yield from ((m.deliveries, (path, outcome)) for path in DELIVERY_PATHS for outcome in DELIVERY_OUTCOMES)
     yield from ((m.rows, (store, kind)) for store in ROW_STORES for kind in (*ROW_KINDS, OTHER))
+    yield from ((m.gate_check, (phase.value, check)) for phase in Phase for check in check_ids(phase))
     yield from ((m.sweeps, (kind, outcome)) for kind in SWEEPS for outcome in SWEEP_OUTCOMES)
     single: tuple[tuple[Counter | Gauge | Histogram, Sequence[str]], ...] = (
         (m.phase, [phase.value for phase in Phase]),

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 RUNNING = ("running", "paused")
+WAITS_FOR = {
+    "operator": "somebody paused it; cutover backfill --resume lets it go on",
+    "pause_file": "the file of CUTOVER_BACKFILL_PAUSE_FILE is there",
+    "plugin": "the plugin is not healthy",
+    "queue": "as many marks wait for delivery as CUTOVER_BACKFILL_QUEUE allows",
+    "rate": "CUTOVER_BACKFILL_RATE",
+    "draining": "all is marked, the last marks are being delivered",
+}
+_LASTING = ("operator", "pause_file", "plugin")
 
 
 @click.command()
@@ -81,20 +90,31 @@ def _quarantined(ops: "Ops") -> int:
 
 
 def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
-    """Poll until it has ended; on a terminal one line that moves, else a line whenever a tenth more is done."""
+    """Poll until it has ended; on a terminal one line that moves, else a line for whatever is news."""
     moving = sys.stderr.isatty()
-    last_tenth = -1
+    last = (-1, "")
     while told.get("state") in RUNNING:
-        share = _share(told)
+        now = news(told, last)
         if moving:
             click.echo(f"\r\x1b[2K{progress_line(told)}", err=True, nl=False)
-        elif int(share * 10) != last_tenth:
-            last_tenth = int(share * 10)
+        elif now != last:
             say(progress_line(told))
+        last = now
         time.sleep(POLL_SECONDS)
         told = ops.get("/api/v1/backfill")
     click.echo(f"\r\x1b[2K{progress_line(told)}" if moving else progress_line(told), err=True)
     return told
+
+
+def news(told: dict[str, Any], last: tuple[int, str]) -> tuple[int, str]:
+    """Tenths done and what holds it back: where this differs from `last`, a line is due.
+
+    Queue and rate come and go within a second, so that their end alone is no news; the end of a longer wait is.
+    """
+    tenth, reason = int(_share(told) * 10), str(told.get("throttled") or "")
+    if not reason and tenth == last[0] and last[1] not in _LASTING:
+        reason = last[1]
+    return tenth, reason
 
 
 def _share(told: dict[str, Any]) -> float:
@@ -113,4 +133,6 @@ def progress_line(told: dict[str, Any]) -> str:
         line += f"  {eta:.0f} s to go"
     if throttled := told.get("throttled"):
         line += f"  held back by {throttled}"
+        if why := WAITS_FOR.get(throttled):
+            line += f" ({why})"
     return line

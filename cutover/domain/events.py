@@ -152,6 +152,14 @@ class BackfillAdvanced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class GateJudged(Event):
+    """The gate of a phase was looked at: per check id, whether it passes (a warning passes)."""
+
+    target: Phase
+    checks: dict[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
     """A background task met an error it can go on from; what ends a task ends the daemon."""
 

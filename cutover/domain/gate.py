@@ -383,6 +383,11 @@ def serving(e: Evidence) -> tuple[Check, ...]:
     return tuple(checks)
 
 
+def check_ids(target: Phase) -> tuple[str, ...]:
+    """The ids of the checks that a phase's gate is made of, known without evidence."""
+    return tuple(check.id for check in (judge(Evidence()) for judge in _GATES.get(target, ())))
+
+
 def every_check(e: Evidence) -> dict[str, Check]:
     """All checks by id, for `/readyz/checks/{id}`."""
     judges = {judge for judges in (*_GATES.values(), *_INVARIANTS.values()) for judge in judges}

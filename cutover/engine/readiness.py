@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cutover.domain.errors import CutoverError
-from cutover.domain.gate import Evidence, HealthReport, every_check, readiness_for, report, serving
+from cutover.domain.events import GateJudged, Observer
+from cutover.domain.gate import Evidence, HealthReport, Status, every_check, gate, readiness_for, report, serving
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
@@ -25,6 +26,7 @@ from cutover.stores.plugin_database import PluginDatabase
 
 _QUERY_SECONDS = 2.0
 _KEEP_SECONDS = 5.0
+_GATES_EVERY = 10.0
 
 
 class Readiness:
@@ -41,7 +43,8 @@ class Readiness:
         sweeper: CountSweeper,
         backfill: Backfill,
         plugin_database: PluginDatabase | None,
-        gate: PluginGate,
+        plugin_gate: PluginGate,
+        observer: Observer,
         *,
         sweep_interval: float,
     ) -> None:
@@ -54,7 +57,8 @@ class Readiness:
         self._sweeper = sweeper
         self._backfill = backfill
         self._plugin_database = plugin_database
-        self._gate = gate
+        self._gate = plugin_gate
+        self._observer = observer
         self._sweep_max_age = 3 * sweep_interval
         self._slow: dict[str, Any] = {}
         self._slow_at = float("-inf")
@@ -107,6 +111,16 @@ class Readiness:
             quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
             **self._slow,
         )
+
+    async def watch_gates(self) -> None:
+        """Judge every phase's gate now and then, for the metrics: an alert must not depend on somebody looking."""
+        while True:
+            evidence = await self.gather()
+            for target in Phase:
+                checks = {check.id: check.status is not Status.FAIL for check in gate(target, evidence)}
+                if target is not Phase.A4:
+                    self._observer(GateJudged(self._tenant, target, checks))
+            await asyncio.sleep(_GATES_EVERY)
 
     def status(self) -> dict[str, Any]:
         """What needs no query."""

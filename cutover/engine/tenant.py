@@ -179,7 +179,7 @@ class Tenant:
         self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
-            self._backfill, plugin_database, gate, sweep_interval=options.sweep_interval,
+            self._backfill, plugin_database, gate, observer, sweep_interval=options.sweep_interval,
         )  # fmt: skip
 
     @property
@@ -243,6 +243,7 @@ class Tenant:
         yield f"shadow {self.name}", self._shadow.run
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._transition.run
+        yield f"gates {self.name}", self._readiness.watch_gates
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 

@@ -83,6 +83,7 @@ def every_event() -> list[events.Event]:
         events.ShadowReadCompared(t, "match", 1.0),
         events.SweepFinished(t, "count", "drift", 0.1, 1.0, DriftLedger(9, 5, 1, 1, 1, 1, {("legacy", "team"): 4})),
         events.BackfillAdvanced(t, 500, 20, 1, 4500, 1000.0, 4.5, "queue"),
+        events.GateJudged(t, Phase.A0, {"database": True, "schema": False}),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
     ]
 
@@ -130,6 +131,8 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_backfill_eta_seconds", {}, 4.5),
         ("cutover_backfill_throttled", {"reason": "queue"}, 1),
         ("cutover_task_last_checkpoint_timestamp_seconds", {"task": "backfill"}, 1000),
+        ("cutover_gate_check", {"phase": "A0", "check": "database"}, 1),
+        ("cutover_gate_check", {"phase": "A0", "check": "schema"}, 0),
         ("cutover_task_failures_total", {"task": "reconciler"}, 1),
     ]
     for name, labels, wanted in expected:
