@@ -1,4 +1,4 @@
-"""How a verb fails: one line what, one line why, one line what to do next (observability §5)."""
+"""How a verb fails: a line what, a line why where that is known, a line what to do next (observability §5)."""
 
 from cutover.domain.errors import (
     BadSetting,
@@ -30,8 +30,12 @@ def exit_code(error: CutoverError) -> int:
 
 
 def explain(error: CutoverError) -> str:
-    """What an operator reads. A wrong setting is one line, which names the variable and an example already."""
+    """What an operator reads; no line `why` where the message says all that is known.
+
+    A wrong setting is one line, which names the variable and an example already.
+    """
     if isinstance(error, BadSetting):
         return f"cutover: {error.message}"
-    why = getattr(error, "why", "") or (type(error).__doc__ or "").strip().partition("\n")[0]
-    return f"error: {error.message}\n  why: {why}\n  next: {error.next_step or 'cutover doctor'}"
+    why = getattr(error, "why", "")
+    lines = [f"error: {error.message}", f"  next: {error.next_step or 'cutover doctor'}"]
+    return "\n".join([lines[0], f"  why: {why}", lines[1]] if why else lines)
