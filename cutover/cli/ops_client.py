@@ -11,7 +11,9 @@ from urllib.parse import quote
 import httpx
 
 from cutover.cli.failure import DIVERGENT, ERROR, UNREACHABLE, CommandFailed
-from cutover.cli.ops_url import environment, ops_url
+from cutover.cli.ops_url import DEFAULT_URL, environment, ops_url
+
+_NO_SUCH_TENANT = "no such tenant"
 
 
 class Ops:
@@ -62,7 +64,16 @@ class Ops:
         response = self._send(method, path, body)
         if response.is_success:
             return _json(response)
-        raise _refusal(response)
+        raise self._elsewhere(response) or _refusal(response)
+
+    def _elsewhere(self, response: httpx.Response) -> CommandFailed | None:
+        """A 404 that this verb's routes never give: somebody else, or another face, listens at that address."""
+        told = _members(response)
+        if response.status_code != 404 or "next" in told or told.get("error") == _NO_SUCH_TENANT:
+            return None
+        why = f"{response.url.path} is not known at {self.url}: that is not cutover's ops face, or an older one"
+        step = f"point CUTOVER_OPS_URL at the ops face; for example CUTOVER_OPS_URL={DEFAULT_URL}"
+        return CommandFailed("the daemon was not found there", why, step)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         try:
@@ -83,13 +94,18 @@ def _json(response: httpx.Response) -> Any:
         raise CommandFailed("the daemon's answer cannot be read", why, "check CUTOVER_OPS_URL") from None
 
 
-def _refusal(response: httpx.Response) -> CommandFailed:
-    """The daemon's own words, with the code that fits its status."""
+def _members(response: httpx.Response) -> dict[str, Any]:
+    """The members of an error's body; none where it is no JSON object."""
     try:
         told = response.json()
     except ValueError:
-        told = {}
-    told = told if isinstance(told, dict) else {}
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _refusal(response: httpx.Response) -> CommandFailed:
+    """The daemon's own words, with the code that fits its status."""
+    told = _members(response)
     why = str(told.get("error") or f"it answered {response.status_code}")
     step = str(told.get("next") or "")
     code = {409: DIVERGENT, 412: DIVERGENT, 503: UNREACHABLE, 504: UNREACHABLE}.get(response.status_code, ERROR)

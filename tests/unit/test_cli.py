@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -14,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cutover.cli import healthcheck, main, output
-from cutover.cli.backfill import progress_line
+from cutover.cli.backfill import news, progress_line
 from cutover.cli.failure import CommandFailed, exit_code, explain
 from cutover.cli.ops_url import environment, ops_url
 from cutover.cli.phase import planned_steps
@@ -109,6 +111,33 @@ def test_an_unknown_verb_and_a_wrong_option_are_usage_errors(tmp_path: Path) -> 
         assert "Error:" in done.stderr
 
 
+class Elsewhere(BaseHTTPRequestHandler):
+    """What listens at an address that is not the ops face's."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing: pytest's output is for failures."""
+
+
+@pytest.mark.parametrize("body", [b"<html>not here</html>", b'{"error":"no such route"}', b"[]"])
+def test_something_that_is_not_the_ops_face_is_recognised(body: bytes) -> None:
+    handler = type("Handler", (Elsewhere,), {"body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        result = invoke("phase", "show", CUTOVER_OPS_URL=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert result.exit_code == 1
+    assert "not cutover's ops face" in result.output
+    assert "CUTOVER_OPS_URL=http://127.0.0.1:9202" in result.output
+
+
 @pytest.mark.parametrize("modes", [("--dry-run", "--apply"), ("--apply", "--dry-run"), ("--pause", "--resume")])
 def test_a_backfill_has_one_mode(modes: tuple[str, str]) -> None:
     result = invoke("backfill", *modes, **NOWHERE)
@@ -189,7 +218,8 @@ def test_exit_codes_follow_the_error() -> None:
     ]
     for error, code in codes:
         assert exit_code(error) == code
-        assert len(explain(error).splitlines()) == (1 if isinstance(error, BadSetting) else 3)
+        lines = {BadSetting: 1, CommandFailed: 3}.get(type(error), 2)  # what, why where it is known, what next
+        assert len(explain(error).splitlines()) == lines
 
 
 ROWS: list[dict[str, Any]] = [
@@ -242,6 +272,14 @@ def test_where_the_daemon_is(variables: dict[str, str], url: str) -> None:
     assert ops_url(variables) == url
 
 
+@pytest.mark.parametrize("url", ["foo", "127.0.0.1:9202", "http://", "unix:ops.sock", "http://h:port", "ftp://h"])
+@pytest.mark.parametrize("verb", [("status",), ("healthcheck",)])
+def test_an_address_that_is_none_is_a_wrong_setting(url: str, verb: tuple[str]) -> None:
+    result = invoke(*verb, CUTOVER_OPS_URL=url)
+    assert result.exit_code == 2
+    assert "for example CUTOVER_OPS_URL=http://127.0.0.1:9202" in result.output
+
+
 def test_dotenv_serves_the_operator_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("CUTOVER_OPS_URL=http://from-dotenv:1\nCUTOVER_ADMIN_TOKEN=x\n")
     monkeypatch.delenv("CUTOVER_OPS_URL", raising=False)
@@ -274,7 +312,20 @@ def test_the_progress_line_says_how_far_how_fast_how_long_and_why_not_faster() -
     line = progress_line(told)
     for part in ("75.0%", "100 left", "50 rows/s", "2 s to go", "held back by queue"):
         assert part in line
+    assert "CUTOVER_BACKFILL_QUEUE" in line
     assert "100.0%" in progress_line({"state": "done", "total": 0})
+
+
+def test_off_a_terminal_a_wait_is_told_and_so_is_its_end() -> None:
+    told: dict[str, Any] = {"total": 100, "remaining": 95}
+    lines, last = [], (-1, "")
+    for reason in ("", "rate", "", "rate", "", "plugin", "plugin", "", "queue"):
+        now = news({**told, "throttled": reason}, last)
+        if now != last:
+            lines.append(reason)
+        last = now
+    assert lines == ["", "rate", "plugin", "", "queue"]
+    assert news({**told, "remaining": 75}, last) == (2, "")
 
 
 def test_planned_steps_name_what_a_change_does() -> None:
