@@ -34,16 +34,16 @@ def up(tenant: str | None, form: str) -> None:
 
 
 @migrate.command()
-@click.option(
-    "--to", type=click.IntRange(min=0), required=True, help="Undo down to this version; 0 removes the schema."
-)
+@click.option("--to", type=click.IntRange(min=0), help="Undo down to this version; 0 removes the schema.  [required]")
 @tenant_option
 @yes_option
 @output_option
-def down(to: int, tenant: str | None, yes: bool, form: str) -> None:
+def down(to: int | None, tenant: str | None, yes: bool, form: str) -> None:
     """Undo migrations, newest first. Refused by the database while the tenant is past A0."""
     from cutover.stores import migrate as runner
 
+    if to is None:
+        raise click.UsageError("Give the version to go down to, e.g. `--to 0`, which removes the schema.")
     confirm(yes, f"This takes schema cutover down to version {to} in {tenant or 'every tenant'}.")
     done = _on_each(tenant, lambda database: runner.down(database, to))
     rows = [{"tenant": name, "version": m.version, "name": m.name, "state": "undone"} for name, m in done]

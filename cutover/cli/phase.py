@@ -107,7 +107,7 @@ def _change(
     with Ops(tenant=tenant, timeout=90.0) as ops:
         status = ops.get("/api/v1/status")
         current = _phase_of(status)
-        wanted = Phase(target) if target else Phase(f"A{min(4, max(0, current.order + direction))}")
+        wanted = Phase(target) if target else _neighbour(current, direction)
         if (wrong := step(current, wanted)) is not None:
             raise CommandFailed(f"{current} to {wanted} is not a step", wrong, "cutover phase show", DIVERGENT)
         if (wanted.order - current.order) * direction < 0:
@@ -130,9 +130,25 @@ def _change(
             "expected_epoch": status.get("epoch"),
         }
         changed = ops.post(f"/api/v1/phase/{verb}", body)
-    emit(changed, form)
+    emit(_shown(changed, form), form)
     if failed := (changed.get("gate") or {}).get("failed"):
         say(f"the gate of {wanted} was not enforced; it would have said: " + "; ".join(failed), "yellow")
+
+
+def _neighbour(current: Phase, direction: int) -> Phase:
+    """The phase after or before; at either end there is none."""
+    if current is Phase.A0 and direction < 0:
+        what, why = "there is no phase before A0", "A0 is the first phase: there is nothing to go back to"
+        raise CommandFailed(what, why, "cutover phase show", DIVERGENT)
+    return Phase(f"A{min(4, current.order + direction)}")
+
+
+def _shown(changed: dict[str, Any], form: str) -> dict[str, Any]:
+    """What the daemon told of a change: `to` says the phase already, and notes are sentences, with commas in them."""
+    shown = {key: value for key, value in changed.items() if key != "phase" or "to" not in changed}
+    if form in ("table", "tsv") and isinstance(notes := shown.get("notes"), list):
+        shown["notes"] = "; ".join(map(str, notes))
+    return shown
 
 
 def planned_steps(current: Phase, wanted: Phase) -> list[str]:

@@ -19,7 +19,7 @@ from cutover.cli import healthcheck, main, output
 from cutover.cli.backfill import news, progress_line
 from cutover.cli.failure import CommandFailed, exit_code, explain
 from cutover.cli.ops_url import environment, ops_url
-from cutover.cli.phase import planned_steps
+from cutover.cli.phase import _neighbour, _shown, planned_steps
 from cutover.cli.root import VERBS
 from cutover.cli.status import summary
 from cutover.domain.errors import (
@@ -332,6 +332,26 @@ def test_planned_steps_name_what_a_change_does() -> None:
     assert any("capture triggers" in step for step in planned_steps(Phase.A0, Phase.A1))
     assert any("journal" in step for step in planned_steps(Phase.A3, Phase.A2))
     assert all("epoch" in " ".join(planned_steps(Phase(f"A{n}"), Phase(f"A{n + 1}"))) for n in range(3))
+
+
+def test_a_change_is_shown_once_and_its_notes_as_sentences() -> None:
+    changed = {"from": "A0", "phase": "A1", "to": "A1", "notes": ["one, two", "three"]}
+    assert _shown(changed, "table") == {"from": "A0", "to": "A1", "notes": "one, two; three"}
+    assert _shown(changed, "json") == {"from": "A0", "to": "A1", "notes": ["one, two", "three"]}
+
+
+def test_before_the_first_phase_there_is_none() -> None:
+    with pytest.raises(CommandFailed) as refused:
+        _neighbour(Phase.A0, -1)
+    assert "A0 is the first phase: there is nothing to go back to" in explain(refused.value)
+    assert _neighbour(Phase.A1, -1) is Phase.A0
+    assert _neighbour(Phase.A4, +1) is Phase.A4  # `step` has the words for this one
+
+
+def test_migrate_down_without_a_version_gives_an_example() -> None:
+    result = invoke("migrate", "down")
+    assert result.exit_code == 2
+    assert "--to 0" in result.output
 
 
 def test_a_status_line_survives_what_it_does_not_know() -> None:
