@@ -187,10 +187,13 @@ def read_secret(value: object, environ: Mapping[str, str], *, variable: str, exa
     if kind == "file" and where.startswith("/"):
         try:
             found = Path(where).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise BadSetting(f"{variable} refers to file:{where}, which cannot be read") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "it is not UTF-8") or type(error).__name__
+            raise BadSetting(
+                f"{variable} refers to file:{where}, which cannot be read ({why}); for example {variable}={example}"
+            ) from None
         if not found:
-            raise BadSetting(f"{variable} refers to file:{where}, which is empty")
+            raise BadSetting(f"{variable} refers to file:{where}, which is empty; for example {variable}={example}")
         return found
     if not literal:
         raise BadSetting(f"{variable} holds a secret in plain text; for example {example}")

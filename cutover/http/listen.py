@@ -13,6 +13,11 @@ from cutover.domain.errors import BadSetting
 BACKLOG = 4096
 """As many as the kernel takes by default. On a unix socket a full queue fails the client at once."""
 _EXAMPLE = "127.0.0.1:9200, unix:/run/cutover/plugin.sock, or off"
+_USUAL = {
+    "CUTOVER_PLUGIN_LISTEN": "127.0.0.1:9200",
+    "CUTOVER_MEMORIES_LISTEN": "127.0.0.1:9201",
+    "CUTOVER_OPS_LISTEN": "127.0.0.1:9202",
+}
 MAX_UNIX_PATH = 107
 
 
@@ -78,10 +83,18 @@ async def bind(address: Address, factory: Callable[[], asyncio.Protocol], variab
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or type(error).__name__)
         raise BadSetting(
-            f"{variable}={address}: cannot listen there: {why}",
-            next_step=f"stop what listens there, or choose another address; for example {_EXAMPLE}",
+            f"{variable}={address}: cannot listen there: {why}; for example {_other_example(address, variable)}",
+            next_step="stop what listens there, or choose another address",
         ) from None
     return server
+
+
+def _other_example(taken: Address, variable: str) -> str:
+    """The variable with an address of its own that is not the one which was just refused."""
+    usual = _USUAL.get(variable, "127.0.0.1:0")
+    if usual == str(taken):
+        usual = f"unix:/run/cutover/{variable.removeprefix('CUTOVER_').removesuffix('_LISTEN').lower()}.sock"
+    return f"{variable}={usual}"
 
 
 def _let_group_in(address: UnixAddress) -> None:

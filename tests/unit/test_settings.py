@@ -287,7 +287,7 @@ def test_the_tenants_file(tmp_path: Path) -> None:
         (('plugin_url = "unix', 'plugin_urll = "unix'), "plugin_urll, which is no key"),
         (('plugin_url = "unix:/run/globex.sock"\n', ""), "plugin_url is not set"),
         (("env:ACME_DB", "env:NOT_THERE"), "env:NOT_THERE, which is not set"),
-        (("env:ACME_DB", "file:/not/there"), "file:/not/there, which cannot be read"),
+        (("env:ACME_DB", "file:/not/there"), "file:/not/there, which cannot be read (No such file or directory); for"),
         (("env:ACME_DB", "postgres://u:hunter2@db/acme"), "holds a password in plain text"),
         (("default = true", 'default = "yes"'), "default is neither"),
         (('name = "globex"', 'name = "globex"\ndefault = true'), "more than one tenant"),
