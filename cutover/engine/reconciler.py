@@ -36,7 +36,6 @@ _CLAIM = 100
 """Marks per claim. The next claim begins while as many are still to be sent, so the senders do not wait for it."""
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 10.0
-_WITHDRAWN = "withdrawn"
 _UNPLACEABLE = ("no_workspace", "workspace_gone")
 
 
@@ -186,8 +185,6 @@ class Reconciler:
                 self._give_back(state, wait)
                 return
             outcome, note = await self._send(state, time.monotonic() + self._timeout)
-            if outcome == _WITHDRAWN:
-                return
             pause = delay(state.attempts + 1, _BACKOFF_BASE, _BACKOFF_CAP, random.random())  # noqa: S311
             settlement = Settlement(
                 state.memory_id,
@@ -212,17 +209,20 @@ class Reconciler:
             delivery = await self._deliverer.upsert(state, deadline, background=True)
             if delivery.outcome is not Outcome.REJECTED:
                 return settlement_of(delivery)
-            if state.seq is not None and await self._ledger.withdraw(state, ambiguous=False, note=delivery.outcome):
-                return (
-                    _WITHDRAWN,
-                    "",
-                )  # an intent that a crash left behind, and nobody was told yes: the state before counts
+            if state.seq is not None or self._plugin_is_authority():
+                # It may have been acknowledged, and what the plugin holds of it is all that readers have: nothing is
+                # taken away. The payload stays in the journal, the quarantine is loud.
+                return settlement_of(delivery)
             reason = settlement_of(delivery)[1]
         # Gone, or not to be placed: then the plugin must not go on showing what it may still hold.
         forgotten: Delivery = await self._deliverer.forget(state, deadline, background=True)
         if reason is None or forgotten.outcome is not Outcome.DELIVERED:
             return settlement_of(forgotten)
         return "quarantined", reason
+
+    def _plugin_is_authority(self) -> bool:
+        state = self._phase.state
+        return state is not None and state.phase.plugin_is_authority
 
     def _give_back(self, state: WriteResult, pause: float = 0.0) -> None:
         """Nothing was sent for it: due again after `pause` seconds, without counting as a failure."""

@@ -321,7 +321,8 @@ end $$;
 --   failed       gives the lease back with a delay, and counts as a try
 --   unsent       gives it back with a delay
 --   ambiguous    keeps it until T_z
---   quarantined  stores the reason, and clears like delivered
+--   quarantined  stores the reason, and clears like delivered; an intent among them may have been acknowledged, so it
+--                counts as applied and its payload stays
 -- Marks that somebody has locked (a foreign transaction that touched the same memory and is still open) are passed
 -- over: null in the answer, to be told again later.
 create function cutover.settle(
@@ -388,7 +389,7 @@ begin
     ), settled as (
         update cutover.journal j set state = 'applied', settled_at = clock_timestamp()
         from told t
-        where t.outcome = 'delivered' and j.memory_id = t.id and j.seq <= t.seq and j.state = 'intent'
+        where t.outcome in ('delivered', 'quarantined') and j.memory_id = t.id and j.seq <= t.seq and j.state = 'intent'
         returning j.memory_id, j.seq
     )
     select t.id,

@@ -145,6 +145,8 @@ begin
                and (v_old.workspace_id is distinct from p_workspaces[i]
                     or (v_old.workspace_id is null and (v_old.namespace !~ '^custom:' or r.namespace !~ '^custom:'))) then
                 r.status := 'conflict';
+            elsif v_old.memory_id is not null and p_fingerprints[i] is not null then
+                r.status := 'exists';  -- a keyed create whose record is gone: never an upsert
             end if;
         end if;
         if r.status <> 'ok' then
