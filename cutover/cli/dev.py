@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cutover.cli.failure import ERROR
 from cutover.cli.output import say
 
 if TYPE_CHECKING:
@@ -27,14 +28,18 @@ def dev(memories: int, logs: Path | None) -> None:
     from cutover.embedded.processes import ChildError
 
     try:
-        asyncio.run(_keep_up(memories, logs))
+        stopped = asyncio.run(_keep_up(memories, logs))
     except (EmbeddedPostgresError, ChildError) as error:
         why = " ".join(str(error).split())
         raise CommandFailed("the stack did not come up", why, "run it again with --logs DIR and read them") from None
     say("everything is down again")
+    if not stopped:
+        raise click.exceptions.Exit(ERROR)
 
 
-async def _keep_up(memories: int, logs: Path | None) -> None:
+async def _keep_up(memories: int, logs: Path | None) -> bool:
+    """Whether it went on until somebody stopped it; False: the daemon ended by itself."""
+    from cutover.embedded.dev import watch
     from cutover.embedded.postgres import DISPOSABLE, EmbeddedPostgres
     from cutover.embedded.sample import sample_database
     from cutover.embedded.stack import running_stack
@@ -47,10 +52,12 @@ async def _keep_up(memories: int, logs: Path | None) -> None:
         async with running_stack(postgres, sample.url, logs=logs) as stack:
             click.echo(_what_to_try(stack, sample))
             say("up; Ctrl-C ends it")
-            await stop.wait()
+            return await watch(stack, stop, lambda words: say(words, "red"))
 
 
 def _what_to_try(stack: "Stack", sample: "Sample") -> str:
+    from cutover.embedded.dev import tenant_name
+
     seat = sample.seats[0]
     at = stack.daemon.at
     auth = f"-H 'Authorization: Bearer {seat.token}'"
@@ -64,7 +71,7 @@ ops face       {at.ops}      metrics at /metrics, health at /readyz
 
 in another terminal:
   export CUTOVER_OPS_URL={at.ops} CUTOVER_ADMIN_TOKEN={stack.daemon.admin_token}
-  export DATABASE_URL='{sample.url}' MEMORY_PLUGIN_URL={stack.plugin_url}
+  export DATABASE_URL='{sample.url}' MEMORY_PLUGIN_URL={stack.plugin_url} CUTOVER_TENANT={tenant_name(stack)}
   cutover status
   cutover phase promote            # A0 to A1: from now on every write goes to both stores
   curl -s {auth} {memories} -d '{{"content":"hello","scope":"LOCAL"}}'

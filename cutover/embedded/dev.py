@@ -6,10 +6,12 @@ reach the daemon, except where it listens.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cutover.embedded.postgres import DISPOSABLE, EmbeddedPostgres, EmbeddedPostgresError
@@ -18,12 +20,13 @@ from cutover.embedded.sample import Sample, sample_database
 from cutover.embedded.stack import Stack, running_stack
 
 _LOGS = Path(".dev")
+_LOOK_SECONDS = 0.5
 
 
 def instructions(stack: Stack, sample: Sample) -> str:
     """Addresses and commands to paste."""
     seat = next(each for each in sample.seats if each.is_root)
-    at, token = stack.daemon.at, stack.daemon.admin_token
+    at, token, tenant = stack.daemon.at, stack.daemon.admin_token, tenant_name(stack)
     bearer = f"-H 'Authorization: Bearer {seat.token}'"
     body = '{"content":"the customer prefers mail","scope":"LOCAL"}'
     commit = '{"content":"from workspace-server","kind":"fact","source":"agent"}'
@@ -48,11 +51,16 @@ def instructions(stack: Stack, sample: Sample) -> str:
             f"curl -s {at.ops}/api/v1/status",
             f"curl -s {at.ops}/readyz/A1",
             f"curl -s -H 'Authorization: Bearer {token}' -d '{promote}' {at.ops}/api/v1/phase/promote",
-            f"export CUTOVER_OPS_URL={at.ops} CUTOVER_ADMIN_TOKEN={token}   # then: cutover status",
+            f"export CUTOVER_OPS_URL={at.ops} CUTOVER_ADMIN_TOKEN={token} CUTOVER_TENANT={tenant}   # cutover status",
             f"kill {stack.plugin.pid}   # the plugin: see what the faces say in A1",
         ],
     }
     return "\n".join(f"\n{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
+
+
+def tenant_name(stack: Stack) -> str:
+    """What the daemon calls its tenant: verbs that read the settings themselves must call it the same."""
+    return stack.daemon.child.environment["CUTOVER_TENANT"]
 
 
 def _settings() -> dict[str, str]:
@@ -74,16 +82,24 @@ async def serve(memories: int) -> int:
         async with running_stack(postgres, sample.url, settings=_settings(), logs=_LOGS) as stack:
             sys.stdout.write(f"{instructions(stack, sample)}\n\nCtrl-C stops everything.\n")
             sys.stdout.flush()
-            while not stop.is_set() and stack.daemon.child.pid is not None:
-                try:
-                    await asyncio.wait_for(stop.wait(), 0.5)
-                except TimeoutError:
-                    continue
-            if stop.is_set():
-                return 0
-            sys.stderr.write(f"the daemon ended with {stack.daemon.child.exit_code}:\n")
-            sys.stderr.write(stack.daemon.child.last_words())
-            return 1
+            return 0 if await watch(stack, stop, lambda words: sys.stderr.write(f"{words}\n")) else 1
+
+
+async def watch(stack: Stack, stop: asyncio.Event, tell: Callable[[str], object]) -> bool:
+    """Wait for `stop`, or for the daemon's own end, which gives False. Every child that dies is told, once a life."""
+    told: set[str] = set()
+    while not stop.is_set():
+        for name, child in (("plugin", stack.plugin), ("daemon", stack.daemon.child)):
+            if child.pid is not None:
+                told.discard(name)
+            elif name not in told:
+                told.add(name)
+                tell(f"the {name} ended with {child.exit_code}:\n{child.last_words()}".rstrip())
+        if "daemon" in told:
+            return False
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+    return True
 
 
 def main(arguments: list[str] | None = None) -> int:

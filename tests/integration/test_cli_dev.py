@@ -53,6 +53,12 @@ def test_what_dev_prints_to_try_works_and_ctrl_c_ends_everything(tmp_path: Path)
         assert done.returncode == 0, done.stdout + done.stderr  # the last one's: doctor finds nothing failing
         assert "memories cannot be placed" in done.stderr
         assert "clean: every difference has a cause" in done.stderr
+        assert "CUTOVER_TENANT=sample" in script
+        plugin = next(one for one in below if "serve" not in one.cmdline() and "plugin" in " ".join(one.cmdline()))
+        plugin.kill()
+        assert child.stderr is not None
+        while "the plugin ended with -9" not in (line := child.stderr.readline()):
+            assert line, "nobody said that the plugin died"
         child.send_signal(signal.SIGINT)
         _, words = child.communicate(timeout=60)
     finally:
