@@ -53,8 +53,8 @@ def v1_shape(problem: Problem) -> dict[str, Any]:
 
 
 def ops_shape(problem: Problem) -> dict[str, Any]:
-    """The ops face: what is wrong and what to do next."""
-    return {"error": problem.message, "next": problem.next_step}
+    """The ops face: what is wrong and, where that is known, what to do next."""
+    return {"error": problem.message, **({"next": problem.next_step} if problem.next_step else {})}
 
 
 def code_for(status: int) -> str:

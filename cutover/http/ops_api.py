@@ -71,6 +71,7 @@ class OpsApi:
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
         yield Route("GET", "/api/v1/tenants", "tenants", self.tenants, scope="daemon", quiet=True)
+        yield Route("GET", "/api/v1/tenants/{tenant}", "tenant", self.phase, quiet=True)
         served: tuple[tuple[str, str, Handler[OpsTenant]], ...] = (
             ("GET", "status", self.status),
             ("GET", "phase", self.phase),

@@ -251,15 +251,15 @@ async def test_every_error_has_the_faces_own_shape(start: Start, shape: Shape, m
         for status in RAISED:
             async with client.get(url(face, f"/raise/{status}")) as answer:
                 assert answer.status == int(status)
-                assert set(await answer.json()) == members
+                assert members - {"next"} <= set(await answer.json()) <= members
                 assert answer.headers.get("Retry-After") == ("3" if status == "503" else None)
         async with client.get(url(face, "/none")) as answer:
-            assert (answer.status, set(await answer.json())) == (404, members)
+            assert (answer.status, set(await answer.json())) == (404, members - {"next"})
         async with client.put(url(face, "/echo"), data=b"") as answer:
-            assert (answer.status, set(await answer.json())) == (405, members)
+            assert (answer.status, set(await answer.json())) == (405, members - {"next"})
             assert answer.headers["Allow"] == "POST"
         async with client.post(url(face, "/echo"), data=b"x" * 2049) as answer:
-            assert (answer.status, set(await answer.json())) == (413, members)
+            assert (answer.status, set(await answer.json())) == (413, members - {"next"})
         async with client.post(url(face, "/echo"), data=b"x", headers={"Content-Encoding": "gzip"}) as answer:
             assert (answer.status, set(await answer.json())) == (400, members)
     for malformed in (
@@ -271,7 +271,7 @@ async def test_every_error_has_the_faces_own_shape(start: Start, shape: Shape, m
         b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
     ):
         code, headers, body = await exchange(face, malformed)
-        assert (code, set(json.loads(body))) == (400, members)
+        assert (code, set(json.loads(body))) == (400, members - {"next"})
         assert headers["x-request-id"]
 
 
