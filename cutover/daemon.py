@@ -90,6 +90,7 @@ async def _serve(
         running: list[asyncio.Task[None]] = []
         try:
             # The ops face is up before the boot gate: an operator can see what the daemon waits for.
+            ops.starting()
             await ops.start(parse_listen(settings.ops_listen))
             stack.push_async_callback(ops.stop, 1.0)
             if not await _boot(settings, tenants, stopping):
@@ -102,6 +103,7 @@ async def _serve(
             running.append(group.create_task(metrics.watch_loop(), name="loop lag"))
             for face, listen in faces:
                 await face.start(parse_listen(listen))
+            ops.started()
             _LOGGER.info(
                 "daemon.ready",
                 version=__version__,

@@ -36,6 +36,8 @@ def explain(error: CutoverError) -> str:
     """
     if isinstance(error, BadSetting):
         return f"cutover: {error.message}"
-    why = getattr(error, "why", "")
-    lines = [f"error: {error.message}", f"  next: {error.next_step or 'cutover doctor'}"]
-    return "\n".join([lines[0], f"  why: {why}", lines[1]] if why else lines)
+    what, why = error.message, getattr(error, "why", "")
+    if not why:
+        what, _, why = what.partition(": ")  # our messages say what, then why
+    lines = [f"error: {what}", *([f"  why: {why}"] if why else []), f"  next: {error.next_step or 'cutover doctor'}"]
+    return "\n".join(lines)

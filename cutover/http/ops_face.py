@@ -48,10 +48,19 @@ class OpsFace(Face[OpsTenant]):
         self._metrics = metrics
         self._cache = HealthCache()
         self._leaving = False
+        self._starting = False
         api = ops_api.OpsApi(tenants, Admins(admin_tokens), self._cache)
         page = console_page.ConsolePage(tenants, self._cache)
         routes = (*self._routes(), *api.routes(), *page.routes())
         super().__init__("ops", tenants, routes, ops_shape, observer, limits)
+
+    def starting(self) -> None:
+        """Not ready until `started`: the other faces do not listen yet."""
+        self._starting = True
+
+    def started(self) -> None:
+        """Every face listens."""
+        self._starting = False
 
     def drain(self) -> None:
         """From now on the daemon is not ready; it still answers."""
@@ -76,6 +85,10 @@ class OpsFace(Face[OpsTenant]):
 
     async def readyz(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """Can traffic be served now? Without a default tenant: does any of them serve (see `_together`)."""
+        if self._starting and not self._leaving:
+            tenant = call.named_tenant
+            coming = Check("starting", Status.FAIL, True, "boolean", "false", "the daemon's faces do not listen yet")
+            return _health(Answer(report(tenant.name if tenant else "*", None, None, (coming,)), ""))
         if self._leaving or self.draining:
             tenant = call.named_tenant
             leaving = Check("draining", Status.FAIL, True, "boolean", "false", "the daemon is shutting down")

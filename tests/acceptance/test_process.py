@@ -56,6 +56,29 @@ async def test_the_boot_gate_waits_for_a_plugin_that_comes_late(make_scene: Make
     await made.daemon.child.ready()
 
 
+async def test_a_daemon_whose_faces_do_not_listen_yet_is_not_ready(make_scene: MakeScene) -> None:
+    """Behind the boot gate only the ops face is there, and says so; ready is said when every face listens."""
+    made = await make_scene()
+    await made.enter("A1")
+    await made.daemon.child.terminate()
+    made.plugin.kill()
+    made.daemon.child.launch()
+    at = made.daemon.at
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        ops, memories = Http(session, at.ops), Http(session, at.memories)
+
+        async def answers() -> bool:
+            return (await ops.call("GET", "/livez"))[0].status == 200
+
+        await until(answers, "the ops face to answer", timeout=20, every=0.02)
+        reply, body = await ops.call("GET", "/readyz")
+        assert reply.status == 503
+        assert set(body["checks"]) == {"starting"}
+        await made.plugin.start()
+        await made.daemon.child.ready()
+        assert (await memories.call("GET", "/nowhere"))[0].status == 404
+
+
 async def test_in_a0_the_daemon_starts_without_the_plugin(make_scene: MakeScene) -> None:
     made = await make_scene(start=False)
     made.plugin.kill()
