@@ -8,6 +8,7 @@ and a daemon's own children go with it.
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,12 +29,24 @@ class ChildError(Exception):
     """A child did not start, did not become ready or did not end in time; the message ends with its last words."""
 
 
+_PORTS = range(12_000, 32_000)
+"""Below the ports that the kernel hands out by itself, so that no client's connection can take one meanwhile."""
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that this process has not been given before."""
+    generator = random.SystemRandom()
+    for _ in range(1000):
+        port = generator.choice(_PORTS)
+        if port in _given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
+    raise ChildError("no free port was found in 1000 tries")
 
 
 async def until(

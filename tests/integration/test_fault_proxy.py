@@ -208,3 +208,8 @@ async def test_runs_alone_and_ends_with_sigterm(recorder: Recorder, unused_port:
 @pytest.fixture
 def unused_port() -> int:
     return free_port()
+
+
+def test_ports_are_given_once() -> None:
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == len(ports)
