@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cutover.domain.errors import Conflict, InvalidRequest, NotHeldByLegacy, Refused, StaleEpoch
+from cutover.domain.errors import Conflict, InvalidRequest, NotHeldByLegacy, StaleEpoch
 from cutover.domain.memory import DEFAULT_LABEL, Kind, Namespace, Source, escape_global
 from cutover.domain.namespace import Scope, WorkspaceTree, is_valid_name, legacy_place
 from cutover.domain.phase import Phase, PhaseState
@@ -317,5 +317,3 @@ def _vector(request: CommitMemory) -> str | None:
 def _opaque(request: CommitMemory) -> str | None:
     return json.dumps(request.propagation) if request.propagation is not None else None
 
-
-__all__ = ["CONTRACT_VERSION", "MemoryService", "Refused", "storable"]
