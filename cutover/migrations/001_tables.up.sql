@@ -58,6 +58,19 @@ comment on column cutover.mark.ambiguous is 'A request was sent (or was about to
 create index mark_due_live on cutover.mark (due_at) where origin <> 'backfill';
 create index mark_due_backfill on cutover.mark (due_at) where origin = 'backfill';
 
+-- One row per mark that was cleared: this memory may have changed on either side since it was last looked at.
+-- xid, not a sequence, says how far a reader has come: below the oldest running transaction nothing appears any more,
+-- whereas a sequence number can become visible after a later one was read.
+create table cutover.delivery_log (
+    xid       xid8 not null default pg_current_xact_id(),
+    memory_id uuid not null,
+    origin    text not null,
+    writer    text not null,
+    at        timestamptz not null default clock_timestamp()
+);
+comment on table cutover.delivery_log is 'Cleared marks: what incremental sweeps look at, and who wrote what; pruned by age once swept.';
+create index delivery_log_xid on cutover.delivery_log (xid);
+
 create table cutover.tombstone (
     memory_id  uuid primary key,
     rev        bigint not null,
@@ -191,7 +204,7 @@ comment on table cutover.bypass_writer is 'Writers of agent_memories other than 
 
 create table cutover.task_run (
     id          uuid primary key default gen_random_uuid(),
-    kind        text not null check (kind in ('sweep.count', 'backfill', 'phase')),
+    kind        text not null check (kind in ('sweep.count', 'sweep.digest', 'sweep.recall', 'verify', 'backfill', 'phase')),
     state       text not null check (state in ('running', 'finished', 'failed', 'interrupted')),
     requested_by text not null default 'schedule',
     parameters  jsonb not null default '{}',

@@ -344,7 +344,11 @@ begin
               on t.id = m.memory_id and t.rev = m.rev and t.lease = m.lease_id
             order by m.memory_id for update of m skip locked
         ), gone as (
-            delete from cutover.mark m using locked l where m.memory_id = l.memory_id returning m.memory_id
+            delete from cutover.mark m using locked l where m.memory_id = l.memory_id
+            returning m.memory_id, m.origin, m.writer
+        ), logged as (
+            insert into cutover.delivery_log (memory_id, origin, writer)
+            select g.memory_id, g.origin, g.writer from gone g
         ) select coalesce(array_agg(g.memory_id), '{}') into v_gone from gone g;
         if cardinality(v_gone) = cardinality(p_ids) then
             delete from cutover.quarantine q where q.memory_id = any (p_ids);
@@ -364,7 +368,9 @@ begin
     ), gone as (
         delete from cutover.mark m using locked l
         where m.memory_id = l.id and l.outcome in ('delivered', 'quarantined') and l.rev = l.now_rev
-        returning m.memory_id
+        returning m.memory_id, m.origin, m.writer
+    ), logged as (
+        insert into cutover.delivery_log (memory_id, origin, writer) select g.memory_id, g.origin, g.writer from gone g
     ), released as (
         update cutover.mark m set
             lease_id = case when l.outcome = 'ambiguous' then m.lease_id end,

@@ -1,0 +1,1 @@
+drop table if exists cutover.canary, cutover.sweep_bucket, cutover.divergence;
