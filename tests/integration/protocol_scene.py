@@ -41,8 +41,8 @@ from cutover.stores.database import Database
 from tests.integration.read_scene import add_workspaces
 
 T = TypeVar("T")
-PLUGIN_SECONDS = 0.3
-T_Z = 0.6
+PLUGIN_SECONDS = 0.8
+T_Z = 1.2
 _STEPS = (Phase.A0, Phase.A1, Phase.A2, Phase.A3)
 # A breaker that never opens: these tests are about one write at a time, not about refusing.
 _PATIENT = BreakerPolicy(consecutive_failures=100_000, minimum_calls=100_000)

@@ -65,7 +65,8 @@ async def test_a_key_is_kept_across_phases_and_changes(database: str) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 async def test_of_many_at_once_one_writes(database: str, phase: Phase) -> None:
-    async with scene(database, phase=phase) as s:
+    # Patient: on a slow machine twelve at once may take longer than the scene's short deadline, and none would succeed.
+    async with scene(database, phase=phase, plugin_timeout=10.0, delivery_deadline=10.0) as s:
         two = await s.daemon()
         one = s.daemons[0].tenant
         requests = [
