@@ -1,9 +1,9 @@
 """What a difference between the stores is called, and when it is certain (architecture §4).
 
-A sweep sees two states of one memory: what the plugin is expected to hold (legacy's row, or the journal's newest word)
-and what it holds. The two are read at two instants, so one look proves nothing. A difference is *suspect* until a second
-look, T_z later, finds it again with nothing delivered in between. Then it is *confirmed*: whatever was under way at
-the first look has landed by the second.
+A sweep sees two states of one memory: what the plugin is expected to hold (legacy's row, or the journal's newest
+word) and what it holds. The two are read at two instants, so one look proves nothing. A difference is *suspect* until
+a second look, T_z later, finds it again with nothing delivered in between. Then it is *confirmed*: whatever was under
+way at the first look has landed by the second.
 """
 
 from dataclasses import dataclass
