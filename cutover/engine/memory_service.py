@@ -316,4 +316,3 @@ def _vector(request: CommitMemory) -> str | None:
 
 def _opaque(request: CommitMemory) -> str | None:
     return json.dumps(request.propagation) if request.propagation is not None else None
-
