@@ -1,9 +1,16 @@
 """Fixtures for everything that needs a real PostgreSQL: one embedded server per test process, a fresh database per
-test, copied from a template that holds the v1 schema."""
+test, copied from a template that holds the v1 schema.
+
+Tests marked `pg15` run on PostgreSQL 15 as Debian ships it, without pgvector. Where its programs are missing they are
+left out and the report's head says so; with CI=true they fail instead.
+"""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Protocol
 
 import asyncpg
@@ -11,6 +18,32 @@ import pytest
 
 from cutover.embedded.legacy_schema import legacy_schema
 from cutover.embedded.postgres import DISPOSABLE, EmbeddedPostgres
+
+PG15_PROGRAMS = Path(os.environ.get("CUTOVER_TEST_PG15_BIN", "/usr/lib/postgresql/15/bin"))
+_PG15_MISSING = (
+    None
+    if (PG15_PROGRAMS / "initdb").is_file()
+    else f"no PostgreSQL 15 in {PG15_PROGRAMS} (Debian's package postgresql-15, or set CUTOVER_TEST_PG15_BIN)"
+)
+
+
+def pytest_report_header() -> list[str]:
+    if _PG15_MISSING is None:
+        return [f"PostgreSQL 15: {PG15_PROGRAMS}"]
+    fate = "fail" if _in_ci() else "are left out"
+    return [f"{_PG15_MISSING}: the tests marked pg15 {fate}"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _PG15_MISSING is None or _in_ci():
+        return
+    without = [item for item in items if item.get_closest_marker("pg15")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "") == "true"
 
 
 class MakeDatabase(Protocol):
@@ -67,8 +100,43 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
+def postgres15() -> Iterator[EmbeddedPostgres]:
+    """PostgreSQL 15 without pgvector: a legacy schema without embeddings works there, the plugin's own does not. Only
+    for tests marked `pg15`."""
+    if _PG15_MISSING is not None:
+        pytest.fail(_PG15_MISSING)
+    with EmbeddedPostgres.temporary(settings=DISPOSABLE, programs=PG15_PROGRAMS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def database_templates(postgres: EmbeddedPostgres) -> DatabaseTemplates:
     return DatabaseTemplates(postgres)
+
+
+@pytest.fixture(scope="session")
+def database_templates15(postgres15: EmbeddedPostgres) -> DatabaseTemplates:
+    return DatabaseTemplates(postgres15)
+
+
+@contextmanager
+def _databases(templates: DatabaseTemplates) -> Iterator[MakeDatabase]:
+    """Makes databases, and drops them at the end."""
+    made: list[str] = []
+
+    async def make(*, embedding: bool = True, status_enum: bool = True, legacy: bool = True) -> str:
+        if legacy:
+            made.append(await templates.copy(embedding=embedding, status_enum=status_enum))
+        else:
+            made.append(await templates.empty())
+        return templates.server.url(made[-1])
+
+    async def drop() -> None:
+        for name in made:
+            await templates.server.drop_database(name)
+
+    yield make
+    asyncio.run(drop())
 
 
 @pytest.fixture
@@ -77,21 +145,28 @@ def make_database(database_templates: DatabaseTemplates) -> Iterator[MakeDatabas
 
     `embedding` and `status_enum` choose the shape of the v1 schema; `legacy=False` leaves the database empty.
     """
-    made: list[str] = []
+    with _databases(database_templates) as make:
+        yield make
 
-    async def make(*, embedding: bool = True, status_enum: bool = True, legacy: bool = True) -> str:
-        if legacy:
-            made.append(await database_templates.copy(embedding=embedding, status_enum=status_enum))
-        else:
-            made.append(await database_templates.empty())
-        return database_templates.server.url(made[-1])
 
-    async def drop() -> None:
-        for name in made:
-            await database_templates.server.drop_database(name)
+@pytest.fixture
+def make_database15(database_templates15: DatabaseTemplates) -> Iterator[MakeDatabase]:
+    """As `make_database`, on PostgreSQL 15; `embedding=False` always, for there is no pgvector."""
+    with _databases(database_templates15) as make:
+        yield make
 
-    yield make
-    asyncio.run(drop())
+
+@pytest.fixture(params=[16, pytest.param(15, marks=pytest.mark.pg15)], ids="PostgreSQL {}".format)
+def make_on_either(request: pytest.FixtureRequest) -> MakeDatabase:
+    """`make_database`, then `make_database15`: the test runs once on each version."""
+    make: MakeDatabase = request.getfixturevalue("make_database" if request.param == 16 else "make_database15")
+    return make
+
+
+@pytest.fixture
+async def plain_database(make_on_either: MakeDatabase) -> str:
+    """The URL of a fresh database with the v1 schema without embeddings, on each version of PostgreSQL."""
+    return await make_on_either(embedding=False)
 
 
 @pytest.fixture

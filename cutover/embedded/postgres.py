@@ -8,6 +8,8 @@ its own child, knows its pid, and leaves nothing behind.
 The server listens on a unix socket only. PostgreSQL refuses to run as root, so a root caller's server runs as the
 unprivileged `nobody`; where that user cannot reach the wheel (a checkout below `/root`), the programs are copied to
 the server's run directory first.
+
+Another installation's programs can be named instead, to test on another major version; they are used in place.
 """
 
 import contextlib
@@ -47,14 +49,18 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """One server on one data directory.
+    """One server on one data directory, run from `programs` (the directory that holds `initdb` and `postgres`; the
+    wheel's when None).
 
     `start()` initialises an empty directory and returns the URL of the maintenance database. A context manager
     starts and stops it. Not thread-safe.
     """
 
-    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, settings: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
         self._data = data_dir.absolute()
+        self._programs = programs
         self._settings = {**_DEFAULTS, **(settings or {})}
         self._run: Path | None = None
         self._bin = Path()
@@ -62,10 +68,10 @@ class EmbeddedPostgres:
         self._owned: Path | None = None
 
     @classmethod
-    def temporary(cls, *, settings: Mapping[str, str] | None = None) -> Self:
+    def temporary(cls, *, settings: Mapping[str, str] | None = None, programs: Path | None = None) -> Self:
         """A server whose data lives in a temporary directory that `stop()` removes."""
         base = _short_temporary_directory()
-        server = cls(base / "data", settings=settings)
+        server = cls(base / "data", settings=settings, programs=programs)
         server._owned = base
         return server
 
@@ -77,7 +83,7 @@ class EmbeddedPostgres:
             return self.url()
         if self._run is None:
             self._run = _short_temporary_directory()
-            self._bin = _reachable_programs(self._run)
+            self._bin = self._programs or _reachable_programs(self._run)
         _hand_over(self._run)
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
@@ -132,7 +138,7 @@ class EmbeddedPostgres:
     @property
     def programs(self) -> Path:
         """The directory of `psql`, `pgbench`, `pg_dump`, … of the same version."""
-        return _wheel_programs()
+        return self._programs or _wheel_programs()
 
     # -- databases ----------------------------------------------------------------------------------------------
 

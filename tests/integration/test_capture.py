@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
@@ -14,18 +15,29 @@ from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.stores import migrate
 from cutover.stores.database import Database
-from tests.conftest import MakeDatabase
 from tests.integration.protocol_scene import scene
 from tests.integration.read_scene import CHILD, GRANDCHILD, LEFT, RIGHT, ROOT, SIBLING, STRANGER, add_workspaces
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-@pytest.fixture(params=[(True, True), (False, False)], ids=["embedding, enum", "no embedding, text"])
-async def sql(make_database: MakeDatabase, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+@pytest.fixture(
+    params=[
+        pytest.param(("make_database", True, True), id="embedding, enum"),
+        pytest.param(("make_database", False, False), id="no embedding, text"),
+        pytest.param(("make_database15", False, True), id="PostgreSQL 15", marks=pytest.mark.pg15),
+    ]
+)
+def make_tenant(request: pytest.FixtureRequest) -> Callable[[], Awaitable[str]]:
+    """Makes a database in one of the shapes that v1 comes in, and gives its URL."""
+    make, embedding, status_enum = request.param
+    return partial(request.getfixturevalue(make), embedding=embedding, status_enum=status_enum)
+
+
+@pytest.fixture
+async def sql(make_tenant: Callable[[], Awaitable[str]]) -> AsyncIterator[Connection]:
     """A connection of somebody else's to a tenant with the triggers installed, in A1, and nothing marked."""
-    embedding, status_enum = request.param
-    url = await make_database(embedding=embedding, status_enum=status_enum)
+    url = await make_tenant()
     database = await Database.connect(url, max_size=1)
     await migrate.up(database)
     await add_workspaces(database)

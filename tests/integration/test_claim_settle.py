@@ -15,6 +15,12 @@ QUIET = 60.0
 
 
 @pytest.fixture
+def database(plain_database: str) -> str:
+    """Everything here runs on PostgreSQL 16 and 15."""
+    return plain_database
+
+
+@pytest.fixture
 async def database_in_a1(database: str) -> AsyncIterator[Database]:
     opened = await Database.connect(database, application_name="somebody", max_size=3)
     await migrate.up(opened)

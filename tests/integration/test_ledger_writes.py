@@ -20,6 +20,12 @@ QUIET = 5.0
 
 
 @pytest.fixture
+def database(plain_database: str) -> str:
+    """Everything here runs on PostgreSQL 16 and 15."""
+    return plain_database
+
+
+@pytest.fixture
 async def ledger(database: str) -> AsyncIterator[Ledger]:
     opened = await Database.connect(database, max_size=2)
     await migrate.up(opened)

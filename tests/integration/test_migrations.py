@@ -25,6 +25,12 @@ UNION ALL SELECT 'sequence', schemaname || '.' || sequencename FROM pg_sequences
 """
 
 
+@pytest.fixture
+def database(plain_database: str) -> str:
+    """Everything here runs on PostgreSQL 16 and 15."""
+    return plain_database
+
+
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
     database = await Database.connect(url)
