@@ -18,6 +18,7 @@ from cutover.domain.phase import Phase
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
+from cutover.stores.backfill import BackfillStore
 from cutover.stores.backfill_plan import BackfillPlan, plan_backfill, workspace_exists
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
@@ -87,6 +88,7 @@ class Backfill:
         self._tenant = tenant
         self._database = database
         self._ledger = ledger
+        self._store = BackfillStore(database)
         self._runs = runs
         self._phase = phase
         self._health = health
@@ -132,7 +134,7 @@ class Backfill:
 
     async def _open(self, epoch: int, requested_by: str, workspace_id: UUID | None, limit: int | None) -> Progress:
         scope = "tenant" if workspace_id is None else f"workspace:{workspace_id}"
-        cursor = await self._ledger.open_backfill(epoch, scope, workspace_id)
+        cursor = await self._store.open(epoch, scope, workspace_id)
         run = await self._runs.begin(
             KIND,
             requested_by,
@@ -174,7 +176,7 @@ class Backfill:
     async def complete(self) -> bool:
         """Whether the whole tenant has been walked in this generation."""
         state = self._phase.current()
-        cursors = await self._ledger.backfill_cursors()
+        cursors = await self._store.cursors()
         return any(c.scope == "tenant" and c.generation == state.generation and c.done for c in cursors)
 
     async def _resume(self) -> None:
@@ -196,7 +198,7 @@ class Backfill:
             workspace = run.parameters.get("workspace")
             workspace_id = UUID(workspace) if workspace else None
             scope = str(run.parameters.get("scope", "tenant"))
-            cursor = await self._ledger.open_backfill(state.epoch, scope, workspace_id)
+            cursor = await self._store.open(state.epoch, scope, workspace_id)
             self.progress = Progress(run.id, scope, "running", cursor.total, cursor.scanned, cursor.marked)
             self._requests.put_nowait((run.id, scope, workspace_id, run.parameters.get("limit")))
 
@@ -208,9 +210,8 @@ class Backfill:
                 self._limits.chunk if limit is None else min(self._limits.chunk, limit - progress.scanned + begun_at)
             )
             try:
-                scanned, marked, done = await self._ledger.backfill_chunk(
-                    self._phase.current().epoch, scope, workspace_id, chunk
-                )
+                marking = await self._store.mark_chunk(self._phase.current().epoch, scope, workspace_id, chunk)
+                scanned, marked, done = marking.scanned, marking.marked, marking.done
             except StaleEpoch:
                 if (await self._phase.reload()).phase is not Phase.A2:
                     raise

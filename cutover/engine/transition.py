@@ -22,6 +22,7 @@ from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
+from cutover.stores.backfill import BackfillStore
 from cutover.stores.database import Connection, Database
 from cutover.stores.ledger import Ledger
 from cutover.stores.strays import PluginStrays
@@ -128,7 +129,7 @@ class Transition:
     async def _prepare(self, before: PhaseState, target: Phase) -> tuple[str, ...]:
         """What must be true before anything is locked."""
         if (before.phase, target) == (Phase.A2, Phase.A3):
-            cursors = await self._ledger.backfill_cursors()
+            cursors = await BackfillStore(self._database).cursors()
             if not any(c.scope == "tenant" and c.generation == before.generation and c.done for c in cursors):
                 raise IllegalStep("the backfill has not reached every row", next_step="cutover backfill --apply")
             if await self._ledger.strays_pending():

@@ -181,6 +181,7 @@ create table cutover.backfill_cursor (
     done        boolean not null default false,
     scanned     bigint not null default 0,
     marked      bigint not null default 0,
+    copied      bigint not null default 0,
     total       bigint not null default 0,
     started_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()

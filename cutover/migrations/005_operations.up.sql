@@ -142,7 +142,7 @@ begin
     values (p_scope, v_generation,
             (select count(*) from public.agent_memories a where p_workspace is null or a.workspace_id = p_workspace))
     on conflict (scope) do update set
-        generation = excluded.generation, last_id = null, done = false, scanned = 0, marked = 0,
+        generation = excluded.generation, last_id = null, done = false, scanned = 0, marked = 0, copied = 0,
         total = excluded.total, started_at = now(), updated_at = now()
     where c.generation <> excluded.generation;
     select * into v_cursor from cutover.backfill_cursor c where c.scope = p_scope;

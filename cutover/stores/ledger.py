@@ -152,19 +152,6 @@ class Backlog:
         return self.total - self.by_origin.get("backfill", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class BackfillCursor:
-    """How far a backfill scope has come. Counts are rows; `total` was exact when it began."""
-
-    scope: str
-    generation: int
-    last_id: UUID | None
-    done: bool
-    scanned: int
-    marked: int
-    total: int
-
-
 _CREATE = (
     "select * from cutover.create_memories($1, $2, $3, $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],"
     " $9::text[], $10::text[], $11::text[], $12::boolean[], $13::text[], $14::bytea[])"
@@ -367,29 +354,7 @@ class Ledger:
         rows = await self.database.fetch("select writer, writes from cutover.fold_bypass_writes(10000)")
         return {row["writer"]: row["writes"] for row in rows}
 
-    # -- backfill ----------------------------------------
-
-    async def open_backfill(self, epoch: int, scope: str, workspace_id: UUID | None) -> BackfillCursor:
-        """The cursor of a scope, begun anew when it belongs to an earlier generation."""
-        row = await self.database.fetchrow(
-            "select * from cutover.open_backfill($1, $2, $3)", epoch, scope, workspace_id, timeout=60.0
-        )
-        assert row is not None  # noqa: S101
-        return _cursor(row)
-
-    async def backfill_chunk(
-        self, epoch: int, scope: str, workspace_id: UUID | None, limit: int
-    ) -> tuple[int, int, bool]:
-        """Mark the next `limit` rows; gives (scanned, marked, done)."""
-        row = await self.database.fetchrow(
-            "select * from cutover.backfill_chunk($1, $2, $3, $4)", epoch, scope, workspace_id, limit, timeout=60.0
-        )
-        assert row is not None  # noqa: S101
-        return row["scanned"], row["marked"], row["done"]
-
-    async def backfill_cursors(self) -> list[BackfillCursor]:
-        """All cursors, of whatever generation."""
-        return [_cursor(row) for row in await self.database.fetch("select * from cutover.backfill_cursor")]
+    # -- strays, keys ----------------------------------------
 
     async def strays_pending(self) -> bool:
         """Whether the plugin has not been searched yet for what legacy lost in A0."""
@@ -427,9 +392,3 @@ class Ledger:
     async def _one(self, sql: str, *args: object) -> WriteResult:
         rows = await self._entered(sql, *args)
         return _result(rows[0])
-
-
-def _cursor(row: asyncpg.Record) -> BackfillCursor:
-    return BackfillCursor(
-        row["scope"], row["generation"], row["last_id"], row["done"], row["scanned"], row["marked"], row["total"]
-    )

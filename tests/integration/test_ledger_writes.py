@@ -11,6 +11,7 @@ from cutover.domain.errors import DatabaseFault, StaleEpoch
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.stores import migrate
+from cutover.stores.backfill import BackfillStore
 from cutover.stores.database import Database
 from cutover.stores.ledger import JournalCommit, Ledger, LegacyCreate, WriteResult
 from tests.integration.read_scene import CHILD, GRANDCHILD, ROOT, SIBLING, add_workspaces
@@ -84,7 +85,7 @@ CALLS: dict[str, tuple[Call, set[Phase]]] = {
         lambda ledger, epoch: ledger.delete(epoch, QUIET, None, ANY, CHILD, None, journal=True),
         set(Phase) - {Phase.A0},
     ),
-    "backfill": (lambda ledger, epoch: ledger.open_backfill(epoch, "tenant", None), {Phase.A2}),
+    "backfill": (lambda ledger, epoch: BackfillStore(ledger.database).open(epoch, "tenant", None), {Phase.A2}),
 }  # fmt: skip
 
 

@@ -1,0 +1,261 @@
+-- The set-based backfill (architecture §5, `--via database`): a chunk of agent_memories is written straight into the
+-- built-in plugin's tables, in one transaction, where those tables are in this database. Why this is safe beside live
+-- traffic is decision 0013; the order of the statements below is its proof, so change neither without the other.
+-- Nothing in memory_plugin is named outside EXECUTE: the schema may come later than this migration, or never.
+
+-- White space as the contract path counts it (Python's str.strip), whatever the database's collation thinks.
+create function cutover.is_blank(p_content text) returns boolean
+language sql immutable as $$
+    select case
+        when p_content = '' then true
+        -- The first character tells nearly always.
+        when strpos(s.space, left(p_content, 1)) = 0 then false
+        else btrim(p_content, s.space) = '' end
+    from (values (E'\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
+                  '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000')) as s (space)
+$$;
+
+-- RFC 3339 with microseconds, as propagation.cutover has its times; null for none.
+create function cutover.rfc3339(p_time timestamptz) returns text
+language sql immutable as $$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+
+-- What domain/propagation.pack makes. A caller's JSON null is no propagation; what is not a non-empty object without
+-- our key is kept whole under `opaque`.
+create function cutover.packed(p_workspace uuid, p_scope text, p_label text, p_created timestamptz, p_updated timestamptz, p_caller jsonb)
+returns jsonb
+language sql immutable as $$
+    select case
+        when p_caller is null or p_caller = 'null' then jsonb_build_object('cutover', o.ours)
+        when jsonb_typeof(p_caller) = 'object' and p_caller <> '{}' and not p_caller ? 'cutover'
+            then p_caller || jsonb_build_object('cutover', o.ours)
+        else jsonb_build_object('cutover', o.ours || jsonb_build_object('opaque', p_caller)) end
+    from (values (jsonb_build_object(
+        'workspace_id', p_workspace, 'scope', p_scope, 'namespace', p_label,
+        'created_at', cutover.rfc3339(p_created), 'updated_at', cutover.rfc3339(p_updated)))) as o (ours)
+$$;
+
+-- Definitions that changed while nothing was forwarded (A0): brought up to date once, before the first chunk. The
+-- chunks themselves only add namespaces, so that they cannot undo a PUT that is on its way.
+create function cutover.copy_namespaces(p_epoch bigint) returns bigint
+language plpgsql as $$
+declare
+    v_phase text := cutover.enter(p_epoch, array['A2']);
+    v_count bigint;
+begin
+    execute $q$
+        update memory_plugin.memory_namespaces p
+        set kind = n.kind, expires_at = n.expires_at, metadata = coalesce(n.metadata, '{}')
+        from cutover.namespace n
+        where n.name = p.name
+          and (p.kind, p.expires_at, p.metadata) is distinct from (n.kind, n.expires_at, coalesce(n.metadata, '{}'))
+    $q$;
+    get diagnostics v_count = row_count;
+    return v_count;
+end $$;
+
+create type cutover.copied_chunk as (
+    scanned     integer,
+    copied      integer,
+    unchanged   integer,
+    already     integer,
+    quarantined integer,
+    handed_over integer,
+    done        boolean,
+    blocked     boolean
+);
+comment on type cutover.copied_chunk is 'Rows of one chunk: copied or found equal; already: marked, the reconciler delivers them; handed_over: marked now, because the plugin itself must judge or somebody holds the row. blocked: the next row is held by a transaction that may also hold its mark.';
+
+-- One chunk. The rows are locked, then looked at; whoever wants to change one waits for the end of this transaction and
+-- marks it then. What carries a mark is somebody else's to deliver and is not touched.
+create function cutover.copy_chunk(p_epoch bigint, p_scope text, p_workspace uuid, p_limit integer)
+returns cutover.copied_chunk
+language plpgsql as $$
+declare
+    v_phase    text := cutover.enter(p_epoch, array['A2']);
+    v_cursor   cutover.backfill_cursor;
+    v_ids      uuid[];
+    v_locked   uuid[];
+    v_aside    uuid[];
+    v_taken    uuid[];
+    v_marked   uuid[];
+    v_snapshot pg_snapshot;
+    v_last     uuid;
+    v_id       uuid;
+    v_placed   integer;
+    r          cutover.copied_chunk;
+begin
+    -- A chunk that a crash of the server loses takes its cursor along; nobody was told anything. So no wait for the disk.
+    perform set_config('synchronous_commit', 'off', true);
+    select * into strict v_cursor from cutover.backfill_cursor c where c.scope = p_scope for update;
+    execute format(
+        'select array_agg(d.id) from (select a.id from public.agent_memories a where %s and %s order by a.id limit $3) d',
+        case when v_cursor.last_id is null then 'true' else 'a.id > $1' end,
+        case when p_workspace is null then 'true' else 'a.workspace_id = $2' end)
+    into v_ids using v_cursor.last_id, p_workspace, p_limit;
+    v_ids := coalesce(v_ids, '{}');
+    r.done := cardinality(v_ids) < p_limit; r.blocked := false;
+
+    -- 1. Locks, in id order. A row that somebody holds is not waited for: it gets a mark. Where even that would have to
+    -- wait (the holder has changed the row, so its mark is on its way too), the chunk ends before it.
+    select coalesce(array_agg(l.id), '{}') into v_locked from (
+        select a.id from public.agent_memories a where a.id = any (v_ids) order by a.id for no key update skip locked) l;
+    perform set_config('lock_timeout', '20ms', true);
+    r.handed_over := 0;
+    if cardinality(v_locked) < cardinality(v_ids) then
+        for v_id in
+            select i.id from unnest(v_ids) as i (id)
+            where not i.id = any (v_locked) and not exists (select from cutover.mark m where m.memory_id = i.id)
+            order by i.id
+        loop
+            begin
+                insert into cutover.mark (memory_id, rev, origin, writer)
+                values (v_id, nextval('cutover.rev_seq'), 'backfill', 'cutover') on conflict (memory_id) do nothing;
+                r.handed_over := r.handed_over + 1;
+            exception when lock_not_available then
+                v_ids := array(select i.id from unnest(v_ids) as i (id) where i.id < v_id order by i.id);
+                v_locked := array(select i.id from unnest(v_locked) as i (id) where i.id < v_id);
+                r.done := false; r.blocked := true;
+                exit;
+            end;
+        end loop;
+    end if;
+    perform set_config('lock_timeout', '800ms', true);
+    r.scanned := cardinality(v_ids);
+    v_last := v_ids[cardinality(v_ids)];
+
+    -- 2. Our own marks that nobody has tried to deliver are taken over: no request for them is, or can be, under way.
+    with free as (
+        select m.memory_id from cutover.mark m
+        where m.memory_id = any (v_locked) and m.origin = 'backfill' and m.lease_id is null and m.attempts = 0
+        order by m.memory_id for update skip locked
+    ), gone as (
+        delete from cutover.mark m using free f where m.memory_id = f.memory_id
+        returning m.memory_id, m.origin, m.writer
+    ), logged as (
+        insert into cutover.delivery_log (memory_id, origin, writer) select g.memory_id, g.origin, g.writer from gone g
+    ) select coalesce(array_agg(g.memory_id), '{}') into v_taken from gone g;
+
+    -- 3. What is marked, in a snapshot later than the locks: an edit that we waited for, or passed, shows its mark here.
+    select pg_current_snapshot(), coalesce(array_agg(m.memory_id), '{}') into v_snapshot, v_marked
+    from cutover.mark m where m.memory_id = any (v_locked);
+    v_locked := array(select i.id from unnest(v_locked) as i (id) where not i.id = any (v_marked));
+    -- What the rules here do not cover goes the contract's way: the journal has a word on it, the plugin itself has
+    -- refused it before, or its vector is none of ours.
+    v_aside := array(
+        select i.id from unnest(v_locked) as i (id)
+        where exists (select from cutover.native n where n.memory_id = i.id)
+           or exists (select from cutover.journal j where j.memory_id = i.id and j.state in ('intent', 'applied'))
+           or exists (select from cutover.quarantine q where q.memory_id = i.id and q.reason = 'refused_by_plugin')
+           or exists (select from cutover.extra e where e.memory_id = i.id and cardinality(e.embedding) <> 1536));
+    if cardinality(v_aside) > 0 then
+        insert into cutover.mark (memory_id, rev, origin, writer)
+        select i.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_aside) as i (id) order by i.id
+        on conflict (memory_id) do nothing;
+        v_locked := array(select i.id from unnest(v_locked) as i (id) where not i.id = any (v_aside));
+    end if;
+
+    -- 4. The copy.
+    execute cutover.copy_statement() into r.copied, v_placed, r.quarantined using v_locked;
+    r.unchanged := v_placed - r.copied;
+
+    -- 5. A second look. A mark can come without the row's lock (a workspace that appears above others, a repair), and
+    -- may even have been delivered while we wrote what was true before it. Then it is delivered once more.
+    insert into cutover.mark as m (memory_id, rev, origin, writer)
+    select i.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_locked) as i (id)
+    where exists (select from cutover.mark m where m.memory_id = i.id)
+       or i.id in (select d.memory_id from cutover.delivery_log d
+                   where d.xid >= pg_snapshot_xmin(v_snapshot) and not pg_visible_in_snapshot(d.xid, v_snapshot)
+                     and d.xid <> pg_current_xact_id())
+    order by i.id
+    on conflict (memory_id) do update set rev = excluded.rev;
+
+    r.handed_over := r.handed_over + cardinality(v_aside);
+    r.already := r.scanned - v_placed - r.quarantined - r.handed_over;
+    update cutover.backfill_cursor c set
+        last_id = coalesce(v_last, c.last_id), done = r.done, scanned = c.scanned + r.scanned,
+        marked = c.marked + r.handed_over, copied = c.copied + v_placed, updated_at = clock_timestamp()
+    where c.scope = p_scope;
+    return r;
+end $$;
+
+-- The statement that copies the rows $1, which are locked and unmarked: one row (written, placed, quarantined). Placed
+-- rows that were there already, exactly so, are not written. An older copy of what cannot be placed goes.
+create function cutover.copy_statement() returns text
+language plpgsql stable as $f$
+declare
+    v_target text;  -- the type of memory_plugin.memory_records.embedding
+    v_vector text;
+begin
+    select format('%I.%I', n.nspname, t.typname) into v_target
+    from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
+    where a.attrelid = to_regclass('memory_plugin.memory_records') and a.attname = 'embedding' and not a.attisdropped;
+    v_vector := case when cutover.legacy_embedding_type() is null then 'e.embedding::' || v_target
+                     else format('coalesce(a.embedding::%s, e.embedding::%s)', v_target, v_target) end;
+    return format($q$
+        with source as materialized (
+            select a.id, a.workspace_id, a.scope::text as scope, w.parent_id, a.content,
+                   cutover.sane(a.created_at) as created_at,
+                   cutover.packed(a.workspace_id, a.scope, a.namespace, cutover.sane(a.created_at),
+                                  cutover.sane(a.updated_at), e.propagation) as propagation,
+                   coalesce(e.source, 'agent') as source, coalesce(e.pin, false) as pin, %1$s as embedding,
+                   case when a.workspace_id is null then 'no_workspace'
+                        when w.id is null then 'workspace_gone'
+                        when cutover.is_blank(a.content) then 'empty_content' end as reason
+            from public.agent_memories a
+            left join public.workspaces w on w.id = a.workspace_id
+            left join cutover.extra e on e.memory_id = a.id
+            where a.id = any ($1)
+        ), root as materialized (
+            select g.workspace_id, cutover.root_of(g.workspace_id) as id
+            from (select distinct s.workspace_id from source s where s.reason is null and s.scope = 'GLOBAL') g
+        ), placed as (
+            select s.*,
+                   case s.scope when 'LOCAL' then 'workspace:' || s.workspace_id
+                                when 'TEAM' then 'team:' || coalesce(s.parent_id, s.workspace_id)
+                                else 'org:' || o.id end as namespace
+            from source s left join root o on o.workspace_id = s.workspace_id and s.scope = 'GLOBAL'
+            where s.reason is null
+        ), spaces as (
+            insert into memory_plugin.memory_namespaces (name, kind, expires_at, metadata)
+            select p.namespace, coalesce(n.kind, split_part(p.namespace, ':', 1)), n.expires_at, coalesce(n.metadata, '{}')
+            from (select distinct namespace from placed) p left join cutover.namespace n on n.name = p.namespace
+            order by p.namespace
+            on conflict (name) do nothing
+        ), written as (
+            insert into memory_plugin.memory_records as r
+                (id, namespace, content, kind, source, expires_at, propagation, pin, embedding, created_at)
+            select p.id, p.namespace, p.content, 'fact', p.source, null, p.propagation, p.pin, p.embedding,
+                   -- Unknown to legacy: the plugin's own first commit gives the time, and keeps it.
+                   coalesce(p.created_at,
+                            case when p.created_at is null
+                                 then (select x.created_at from memory_plugin.memory_records x where x.id = p.id) end,
+                            now())
+            from placed p order by p.id
+            on conflict (id) do update set
+                namespace = excluded.namespace, content = excluded.content, kind = excluded.kind,
+                source = excluded.source, expires_at = excluded.expires_at, propagation = excluded.propagation,
+                pin = excluded.pin, embedding = excluded.embedding, created_at = excluded.created_at
+            where (r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at)
+                  is distinct from
+                  (excluded.namespace, excluded.content, excluded.kind, excluded.source, excluded.expires_at,
+                   excluded.propagation, excluded.pin, excluded.created_at)
+               -- As bytes: the operators of the vector type may lie outside the search path.
+               or row(r.embedding)::record *<> row(excluded.embedding)::record
+            returning 1
+        ), jailed as (
+            insert into cutover.quarantine as q (memory_id, workspace_id, reason, rev)
+            select s.id, s.workspace_id, s.reason, nextval('cutover.rev_seq') from source s
+            where s.reason is not null order by s.id
+            on conflict (memory_id) do update set
+                workspace_id = excluded.workspace_id, reason = excluded.reason, detail = '', rev = excluded.rev, last_seen = now()
+            returning q.memory_id
+        ), forgotten as (
+            delete from memory_plugin.memory_records r using source s where r.id = s.id and s.reason is not null
+        ), freed as (
+            delete from cutover.quarantine q using placed p where q.memory_id = p.id
+        )
+        select (select count(*) from written), (select count(*) from placed), (select count(*) from jailed)
+    $q$, v_vector);
+end $f$;

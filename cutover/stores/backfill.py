@@ -1,0 +1,103 @@
+"""The backfill's cursor and its two kinds of chunk: typed calls of migrations 005 (marks) and 008 (set-based copy).
+
+Every chunk moves the cursor in its own transaction, so a crash between two of them loses and repeats nothing.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from cutover.stores.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillCursor:
+    """How far a scope has come. Counts are rows; `total` was exact when it began; `copied` by the database delivery."""
+
+    scope: str
+    generation: int
+    last_id: UUID | None
+    done: bool
+    scanned: int
+    marked: int
+    copied: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedChunk:
+    """Rows of one chunk of `--via contract`: looked at, and newly marked (the others had a mark)."""
+
+    scanned: int
+    marked: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedChunk:
+    """Rows of one chunk of `--via database`; see the comment of type `cutover.copied_chunk`."""
+
+    scanned: int
+    copied: int
+    unchanged: int
+    already: int
+    quarantined: int
+    handed_over: int
+    done: bool
+    blocked: bool
+
+
+class BackfillStore:
+    """One tenant's backfill as the database keeps it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, epoch: int, scope: str, workspace_id: UUID | None) -> BackfillCursor:
+        """The cursor of a scope, begun anew when it belongs to an earlier generation. Raises `StaleEpoch`."""
+        row = await self._database.fetchrow(
+            "select * from cutover.open_backfill($1, $2, $3)", epoch, scope, workspace_id, timeout=60.0
+        )
+        assert row is not None  # noqa: S101 - a function that returns a row
+        return _cursor(row)
+
+    async def cursors(self) -> list[BackfillCursor]:
+        """All cursors, of whatever generation."""
+        return [_cursor(row) for row in await self._database.fetch("select * from cutover.backfill_cursor")]
+
+    async def mark_chunk(self, epoch: int, scope: str, workspace_id: UUID | None, limit: int) -> MarkedChunk:
+        """Mark the next `limit` rows. Raises `StaleEpoch`, `LockTimeout`."""
+        row = await self._database.fetchrow(
+            "select * from cutover.backfill_chunk($1, $2, $3, $4)", epoch, scope, workspace_id, limit, timeout=60.0
+        )
+        assert row is not None  # noqa: S101
+        return MarkedChunk(row["scanned"], row["marked"], row["done"])
+
+    async def copy_chunk(
+        self, epoch: int, scope: str, workspace_id: UUID | None, limit: int, *, timeout: float
+    ) -> CopiedChunk:
+        """Copy the next `limit` rows in one transaction. Raises `StaleEpoch`, `LockTimeout`, and `DatabaseFault` for a
+        row that PostgreSQL cannot copy; after `timeout` seconds `DatabaseUnavailable`, with nothing done."""
+        row = await self._database.fetchrow(
+            "select * from cutover.copy_chunk($1, $2, $3, $4)", epoch, scope, workspace_id, limit, timeout=timeout
+        )
+        assert row is not None  # noqa: S101
+        return CopiedChunk(**dict(row))
+
+    async def bring_namespaces_up_to_date(self, epoch: int) -> int:
+        """Definitions that clients changed while nothing was forwarded; gives how many were behind."""
+        return int(await self._database.fetchval("select cutover.copy_namespaces($1)", epoch))
+
+
+def _cursor(row: asyncpg.Record) -> BackfillCursor:
+    return BackfillCursor(
+        row["scope"],
+        row["generation"],
+        row["last_id"],
+        row["done"],
+        row["scanned"],
+        row["marked"],
+        row["copied"],
+        row["total"],
+    )
