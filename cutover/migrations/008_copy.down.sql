@@ -1,2 +1,2 @@
-drop function if exists cutover.copy_chunk, cutover.copy_statement, cutover.copy_namespaces, cutover.packed, cutover.rfc3339, cutover.is_blank;
+drop function if exists cutover.copy_chunk, cutover.copy_statement, cutover.copy_namespaces;
 drop type if exists cutover.copied_chunk;

@@ -3,39 +3,6 @@
 -- traffic is decision 0013; the order of the statements below is its proof, so change neither without the other.
 -- Nothing in memory_plugin is named outside EXECUTE: the schema may come later than this migration, or never.
 
--- White space as the contract path counts it (Python's str.strip), whatever the database's collation thinks.
-create function cutover.is_blank(p_content text) returns boolean
-language sql immutable as $$
-    select case
-        when p_content = '' then true
-        -- The first character tells nearly always.
-        when strpos(s.space, left(p_content, 1)) = 0 then false
-        else btrim(p_content, s.space) = '' end
-    from (values (E'\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
-                  '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000')) as s (space)
-$$;
-
--- RFC 3339 with microseconds, as propagation.cutover has its times; null for none.
-create function cutover.rfc3339(p_time timestamptz) returns text
-language sql immutable as $$
-    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-$$;
-
--- What domain/propagation.pack makes. A caller's JSON null is no propagation; what is not a non-empty object without
--- our key is kept whole under `opaque`.
-create function cutover.packed(p_workspace uuid, p_scope text, p_label text, p_created timestamptz, p_updated timestamptz, p_caller jsonb)
-returns jsonb
-language sql immutable as $$
-    select case
-        when p_caller is null or p_caller = 'null' then jsonb_build_object('cutover', o.ours)
-        when jsonb_typeof(p_caller) = 'object' and p_caller <> '{}' and not p_caller ? 'cutover'
-            then p_caller || jsonb_build_object('cutover', o.ours)
-        else jsonb_build_object('cutover', o.ours || jsonb_build_object('opaque', p_caller)) end
-    from (values (jsonb_build_object(
-        'workspace_id', p_workspace, 'scope', p_scope, 'namespace', p_label,
-        'created_at', cutover.rfc3339(p_created), 'updated_at', cutover.rfc3339(p_updated)))) as o (ours)
-$$;
-
 -- Definitions that changed while nothing was forwarded (A0): brought up to date once, before the first chunk. The
 -- chunks themselves only add namespaces, so that they cannot undo a PUT that is on its way.
 create function cutover.copy_namespaces(p_epoch bigint) returns bigint
@@ -105,8 +72,8 @@ begin
     r.handed_over := 0;
     if cardinality(v_locked) < cardinality(v_ids) then
         for v_id in
-            select i.id from unnest(v_ids) as i (id)
-            where not i.id = any (v_locked) and not exists (select from cutover.mark m where m.memory_id = i.id)
+            select i.id from (select unnest(v_ids) except select unnest(v_locked)) as i (id)
+            where not exists (select from cutover.mark m where m.memory_id = i.id)
             order by i.id
         loop
             begin
@@ -127,9 +94,9 @@ begin
 
     -- 2. Our own marks that nobody has tried to deliver are taken over: no request for them is, or can be, under way.
     with free as (
-        select m.memory_id from cutover.mark m
-        where m.memory_id = any (v_locked) and m.origin = 'backfill' and m.lease_id is null and m.attempts = 0
-        order by m.memory_id for update skip locked
+        select m.memory_id from cutover.mark m join unnest(v_locked) as i (id) on i.id = m.memory_id
+        where m.origin = 'backfill' and m.lease_id is null and m.attempts = 0
+        order by m.memory_id for update of m skip locked
     ), gone as (
         delete from cutover.mark m using free f where m.memory_id = f.memory_id
         returning m.memory_id, m.origin, m.writer
@@ -139,8 +106,10 @@ begin
 
     -- 3. What is marked, in a snapshot later than the locks: an edit that we waited for, or passed, shows its mark here.
     select pg_current_snapshot(), coalesce(array_agg(m.memory_id), '{}') into v_snapshot, v_marked
-    from cutover.mark m where m.memory_id = any (v_locked);
-    v_locked := array(select i.id from unnest(v_locked) as i (id) where not i.id = any (v_marked));
+    from cutover.mark m join unnest(v_locked) as i (id) on i.id = m.memory_id;
+    if cardinality(v_marked) > 0 then
+        v_locked := array(select unnest(v_locked) except select unnest(v_marked));
+    end if;
     -- What the rules here do not cover goes the contract's way: the journal has a word on it, the plugin itself has
     -- refused it before, or its vector is none of ours.
     v_aside := array(
@@ -153,7 +122,7 @@ begin
         insert into cutover.mark (memory_id, rev, origin, writer)
         select i.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_aside) as i (id) order by i.id
         on conflict (memory_id) do nothing;
-        v_locked := array(select i.id from unnest(v_locked) as i (id) where not i.id = any (v_aside));
+        v_locked := array(select unnest(v_locked) except select unnest(v_aside));
     end if;
 
     -- 4. The copy.
@@ -181,12 +150,16 @@ begin
 end $$;
 
 -- The statement that copies the rows $1, which are locked and unmarked: one row (written, placed, quarantined). Placed
--- rows that were there already, exactly so, are not written. An older copy of what cannot be placed goes.
+-- rows that were there already, exactly so, are not written. An older copy of what cannot be placed goes. `propagation`
+-- is what domain/propagation.pack makes; written out here, because a function costs more than the rest of the row.
 create function cutover.copy_statement() returns text
 language plpgsql stable as $f$
 declare
     v_target text;  -- the type of memory_plugin.memory_records.embedding
     v_vector text;
+    -- White space as the contract path counts it (Python's str.strip), whatever the database's collation thinks.
+    v_space  text := E'\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
+                     '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
 begin
     select format('%I.%I', n.nspname, t.typname) into v_target
     from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
@@ -195,17 +168,26 @@ begin
                      else format('coalesce(a.embedding::%s, e.embedding::%s)', v_target, v_target) end;
     return format($q$
         with source as materialized (
-            select a.id, a.workspace_id, a.scope::text as scope, w.parent_id, a.content,
-                   cutover.sane(a.created_at) as created_at,
-                   cutover.packed(a.workspace_id, a.scope, a.namespace, cutover.sane(a.created_at),
-                                  cutover.sane(a.updated_at), e.propagation) as propagation,
+            select a.id, a.workspace_id, a.scope::text as scope, w.parent_id, a.content, t.created_at,
+                   case when e.propagation is null or e.propagation = 'null' then jsonb_build_object('cutover', o.ours)
+                        when jsonb_typeof(e.propagation) = 'object' and e.propagation <> '{}' and not e.propagation ? 'cutover'
+                            then e.propagation || jsonb_build_object('cutover', o.ours)
+                        else jsonb_build_object('cutover', o.ours || jsonb_build_object('opaque', e.propagation))
+                   end as propagation,
                    coalesce(e.source, 'agent') as source, coalesce(e.pin, false) as pin, %1$s as embedding,
                    case when a.workspace_id is null then 'no_workspace'
                         when w.id is null then 'workspace_gone'
-                        when cutover.is_blank(a.content) then 'empty_content' end as reason
+                        -- The first character tells nearly always.
+                        when a.content = '' or strpos(%2$L, left(a.content, 1)) > 0 and btrim(a.content, %2$L) = ''
+                            then 'empty_content' end as reason
             from public.agent_memories a
             left join public.workspaces w on w.id = a.workspace_id
             left join cutover.extra e on e.memory_id = a.id
+            cross join lateral (select cutover.sane(a.created_at) as created_at, cutover.sane(a.updated_at) as updated_at) t
+            cross join lateral (select jsonb_build_object(
+                'workspace_id', a.workspace_id, 'scope', a.scope, 'namespace', a.namespace,
+                'created_at', to_char(t.created_at at time zone 'UTC', %3$L),
+                'updated_at', to_char(t.updated_at at time zone 'UTC', %3$L)) as ours) o
             where a.id = any ($1)
         ), root as materialized (
             select g.workspace_id, cutover.root_of(g.workspace_id) as id
@@ -257,5 +239,5 @@ begin
             delete from cutover.quarantine q using placed p where q.memory_id = p.id
         )
         select (select count(*) from written), (select count(*) from placed), (select count(*) from jailed)
-    $q$, v_vector);
+    $q$, v_vector, v_space, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 end $f$;
