@@ -239,6 +239,7 @@ class LogObserver:
             events.PhaseChanged: self._phase,
             events.ShadowReadCompared: self._shadow,
             events.SweepFinished: self._sweep,
+            events.FindingsSettled: self._settled,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
@@ -250,6 +251,7 @@ class LogObserver:
                 events.StoreWritten: self._written,
                 events.MarkCounts: self._marks,
                 events.GateJudged: self._gate,
+                events.DivergencesCounted: self._divergences,
             }
 
     def __call__(self, event: events.Event) -> None:
@@ -385,6 +387,14 @@ class LogObserver:
             coverage=event.coverage,
             **({} if event.ledger is None else {"drift": event.ledger.causes()}),
         )
+
+    def _settled(self, event: events.FindingsSettled) -> None:
+        self._log.info(
+            "findings.settled", tenant=event.tenant, action=event.action, count=event.count, actor=event.actor
+        )
+
+    def _divergences(self, event: events.DivergencesCounted) -> None:
+        self._log.debug("divergences.counted", tenant=event.tenant, confirmed=event.confirmed)
 
     def _backfill(self, event: events.BackfillAdvanced) -> None:
         # Said many times while it is held back, or the last marks go out: once a second is enough.

@@ -27,6 +27,7 @@ from prometheus_client.exposition import choose_encoder
 
 from cutover.domain import events
 from cutover.domain.breaker import BreakerState
+from cutover.domain.divergence import DivergenceClass
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 
@@ -63,6 +64,8 @@ DELIVERY_OUTCOMES: Final = ("delivered", "superseded", "retry", "ambiguous", "qu
 CAUSES: Final = ("in_flight", "not_backfilled", "quarantined", "native", "unexplained")
 ROW_STORES: Final = ("legacy", "plugin")
 ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
+DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
+SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
 SWEEPS: Final = ("count",)
 SWEEP_OUTCOMES: Final = ("clean", "drift", "partial", "failed")
 BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
@@ -172,6 +175,18 @@ class Metrics:
             "cutover_sweep_coverage_ratio", "Share of the rows the last sweep could look at.", "tenant", "kind"
         )
 
+        self.divergent_rows = self._gauge(
+            "cutover_divergent_rows", "Confirmed differences that are open, by class.", "tenant", "class"
+        )
+        self.divergence_first_seen = self._gauge(
+            "cutover_divergence_first_seen_timestamp_seconds",
+            "When the oldest confirmed and open difference was first seen; 0 without one.",
+            "tenant",
+        )
+        self.findings_settled = self._counter(
+            "cutover_findings_settled", "Findings that operators settled.", "tenant", "action"
+        )
+
         self.backfill_rows = self._counter(
             "cutover_backfill_rows", "Rows the backfill has taken up.", "tenant", "outcome"
         )
@@ -265,6 +280,8 @@ class MetricsObserver:
             events.PhaseChanged: self._phase,
             events.ShadowReadCompared: self._shadow,
             events.SweepFinished: self._sweep,
+            events.DivergencesCounted: self._divergences,
+            events.FindingsSettled: self._settled,
             events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
@@ -379,6 +396,14 @@ class MetricsObserver:
         for (store, kind), rows in counted.items():
             self._child(m.rows, event.tenant, store, kind).set(rows)
 
+    def _divergences(self, event: events.DivergencesCounted) -> None:
+        for cls in DIVERGENCES:
+            self._child(self._metrics.divergent_rows, event.tenant, cls).set(event.confirmed.get(cls, 0))
+        self._child(self._metrics.divergence_first_seen, event.tenant).set(event.oldest_first_seen_unix)
+
+    def _settled(self, event: events.FindingsSettled) -> None:
+        self._child(self._metrics.findings_settled, event.tenant, _bound(event.action, SETTLING)).inc(event.count)
+
     def _gate(self, event: events.GateJudged) -> None:
         for check in check_ids(event.target):
             self._child(self._metrics.gate_check, event.tenant, event.target.value, check).set(event.checks[check])
@@ -428,6 +453,8 @@ def _known_label_sets(
         (m.marks, (*MARK_ORIGINS, OTHER)),
         (m.bypass_writes, writers),
         (m.drift_rows, CAUSES),
+        (m.divergent_rows, DIVERGENCES),
+        (m.findings_settled, SETTLING),
         (m.sweep_duration, SWEEPS),
         (m.sweep_success, SWEEPS),
         (m.sweep_coverage, SWEEPS),
@@ -441,6 +468,6 @@ def _known_label_sets(
     for family in (
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
-        m.journal_rows,
+        *(m.journal_rows, m.divergence_first_seen),
     ):
         yield family, ()

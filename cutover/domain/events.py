@@ -139,6 +139,23 @@ class SweepFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DivergencesCounted(Event):
+    """What is confirmed and open right now, by class, and when the oldest was first seen (Unix time; 0 when none)."""
+
+    confirmed: dict[str, int]
+    oldest_first_seen_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsSettled(Event):
+    """An operator decided: `action` accept|repair|retry|acknowledge, for `count` findings or memories."""
+
+    action: str
+    count: int
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class BackfillAdvanced(Event):
     """A chunk of backfill was marked. `remaining` rows are an exact count at start less what was scanned."""
 

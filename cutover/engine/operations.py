@@ -1,6 +1,6 @@
 """What an operator can ask of one tenant (the ops API's control routes). Answers are JSON-able, without content."""
 
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from cutover.domain.errors import OperatorError
@@ -11,12 +11,24 @@ from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
 
 
+class DigestSweeps(Protocol):
+    """Digest sweeps run in a task of their own; asking for one gives the id of its run."""
+
+    async def request(self, *, full: bool, requested_by: str) -> UUID: ...
+
+
 class Operations:
     """One tenant's controls."""
 
     def __init__(
-        self, transition: Transition, sweeper: CountSweeper, backfill: Backfill, creation_times: CreationTimes
+        self,
+        transition: Transition,
+        sweeper: CountSweeper,
+        backfill: Backfill,
+        creation_times: CreationTimes,
+        digests: DigestSweeps | None = None,
     ) -> None:
+        self._digests = digests
         self._transition = transition
         self._sweeper = sweeper
         self._backfill = backfill
@@ -30,6 +42,16 @@ class Operations:
         """Sweep now and give the result."""
         await self._creation_times.flush()
         return (await self._sweeper.run("operator")).as_json()
+
+    async def start_digest_sweep(self, *, full: bool, actor: str) -> dict[str, Any]:
+        """Ask for a digest sweep; it runs by itself and its run says how it goes."""
+        if self._digests is None:
+            raise OperatorError("this daemon has no digest sweeps", next_step="cutover sweep run --kind count")
+        return {"run": str(await self._digests.request(full=full, requested_by=actor)), "kind": "digest", "full": full}
+
+    async def run_recall_sweep(self) -> dict[str, Any]:
+        """Compare what both stores answer to recent queries, now."""
+        raise OperatorError("this daemon has no recall sweeps", next_step="cutover sweep run --kind count")
 
     async def start_backfill(
         self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str

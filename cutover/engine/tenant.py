@@ -22,6 +22,7 @@ from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill, BackfillLimits
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
+from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight
 from cutover.engine.memory_service import MemoryService
@@ -43,6 +44,7 @@ from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.drift import DriftCounter
+from cutover.stores.findings import FindingStore
 from cutover.stores.ledger import Ledger
 from cutover.stores.legacy import LegacyStore
 from cutover.stores.namespace_deletion import NamespaceDeletion
@@ -50,6 +52,7 @@ from cutover.stores.namespaces import NamespaceStore
 from cutover.stores.notifications import Notifications
 from cutover.stores.plugin import PluginClient
 from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
+from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.runs import Runs
 from cutover.stores.strays import PluginStrays
 
@@ -177,6 +180,10 @@ class Tenant:
             database, ledger, self.phase, self.health, self._reconciler, strays, self.name, observer
         )
         self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
+        self.findings = Findings(
+            self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
+            self._reconciler.wake, max_backlog=options.max_backlog,
+        )  # fmt: skip
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
             self._backfill, plugin_database, gate, observer, sweep_interval=options.sweep_interval,
@@ -244,6 +251,7 @@ class Tenant:
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._transition.run
         yield f"gates {self.name}", self._readiness.watch_gates
+        yield f"findings {self.name}", self.findings.watch
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 
@@ -271,6 +279,7 @@ class Tenant:
         """Everything an operator wants to know at a glance; no content, no secrets."""
         return {
             **self._readiness.status(),
+            "divergences": self.findings.status(),
             "backfill": await self.operations.backfill_status(),
             "plugin_child_pid": self.plugin_child_pid,
         }

@@ -5,34 +5,21 @@ Every route exists three times: for the default tenant (`/api/v1/status`), under
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeVar
-from uuid import UUID
+from typing import Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from cutover.domain.errors import Conflict, IllegalStep, InvalidRequest, Refused
+from cutover.domain.errors import Conflict, IllegalStep, Refused
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
+from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, authorised
+from cutover.http.ops_findings import OpsFindings
+from cutover.http.ops_sweeps import OpsSweeps
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
-from cutover.http.server import Call, Handler, Route
+from cutover.http.server import Call, Route
 from cutover.http.wire import json_response, rfc3339
-
-_NO_STORE = {"Cache-Control": "no-store"}
-
-
-def _uuid(value: object) -> object:
-    return UUID(value) if isinstance(value, str) else value
-
-
-class ControlBody(BaseModel):
-    """Base of the control bodies: strict, and an unknown field is a mistake worth telling the operator about."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    actor: str | None = Field(default=None, min_length=1, max_length=100)
-    """Who is behind a shared token; the token's own name is recorded as well."""
 
 
 class PhaseBody(ControlBody):
@@ -43,21 +30,12 @@ class PhaseBody(ControlBody):
     expected_epoch: int | None = None
 
 
-class SweepBody(ControlBody):
-    """`POST sweeps`."""
-
-    kind: Literal["count"] = "count"
-
-
 class BackfillBody(ControlBody):
     """`POST backfill`."""
 
     mode: Literal["apply", "dry-run"]
-    workspace: Annotated[UUID | None, BeforeValidator(_uuid)] = None
+    workspace: BodyUUID | None = None
     limit: int | None = Field(default=None, ge=1)
-
-
-B = TypeVar("B", bound=ControlBody)
 
 
 class OpsApi:
@@ -67,24 +45,27 @@ class OpsApi:
         self._tenants = tenants
         self._admins = admins
         self._cache = cache
+        self._sweeps = OpsSweeps(admins, cache)
+        self._findings = OpsFindings(admins, cache)
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
         yield Route("GET", "/api/v1/tenants", "tenants", self.tenants, scope="daemon", quiet=True)
         yield Route("GET", "/api/v1/tenants/{tenant}", "tenant", self.phase, quiet=True)
-        served: tuple[tuple[str, str, Handler[OpsTenant]], ...] = (
+        served: tuple[Served, ...] = (
             ("GET", "status", self.status),
             ("GET", "phase", self.phase),
             ("POST", "phase/promote", self.promote),
             ("POST", "phase/rollback", self.rollback),
-            ("POST", "sweeps", self.sweep),
             ("GET", "backfill", self.backfill),
             ("POST", "backfill", self.start_backfill),
             ("POST", "backfill/pause", self.pause_backfill),
             ("POST", "backfill/resume", self.resume_backfill),
+            *self._sweeps.served(),
+            *self._findings.served(),
         )
         for method, path, handler in served:
-            operation = path.replace("/", "_")
+            operation = path.replace("/", "_").replace("{", "").replace("}", "")
             yield Route(method, f"/api/v1/{path}", operation, handler, quiet=True)
             yield Route(method, f"/api/v1/tenants/{{tenant}}/{path}", operation, handler, quiet=True)
 
@@ -101,19 +82,19 @@ class OpsApi:
             }
             for each in self._tenants
         ]
-        return json_response(200, {"tenants": listed}, _NO_STORE)
+        return json_response(200, {"tenants": listed}, NO_STORE)
 
     async def status(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`GET status`: all that is known about the tenant."""
-        return json_response(200, await call.tenant.status(), _NO_STORE)
+        return json_response(200, await call.tenant.status(), NO_STORE)
 
     async def phase(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`GET phase`: phase, epoch, since when."""
-        return json_response(200, {"tenant": call.tenant.name, **_phase(call.tenant.phase.state)}, _NO_STORE)
+        return json_response(200, {"tenant": call.tenant.name, **_phase(call.tenant.phase.state)}, NO_STORE)
 
     async def backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`GET backfill`: progress, rate, throttling."""
-        return json_response(200, await call.tenant.operations.backfill_status(), _NO_STORE)
+        return json_response(200, await call.tenant.operations.backfill_status(), NO_STORE)
 
     # -- changing --------------------------------------------------------------------------------------------------
 
@@ -126,7 +107,7 @@ class OpsApi:
         return await self._move(call, forward=False)
 
     async def _move(self, call: Call[OpsTenant], *, forward: bool) -> web.StreamResponse:
-        who, body = await self._authorised(call, PhaseBody)
+        who, body = await authorised(self._admins, call, PhaseBody)
         tenant = call.tenant
         state = tenant.phase.state
         if state is None:
@@ -147,22 +128,15 @@ class OpsApi:
         answer = {"tenant": tenant.name, "from": state.phase, "phase": target, **changed}
         if gate is not None:
             answer["gate"] = {"status": gate.status, "failed": [c.output for c in gate.checks if c.status == "fail"]}
-        return json_response(200, answer, _NO_STORE)
-
-    async def sweep(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """`POST sweeps` `{kind}`: run one now, and answer with what it found."""
-        await self._authorised(call, SweepBody)
-        found = await call.tenant.operations.run_count_sweep()
-        self._cache.forget(call.tenant.name)
-        return json_response(200, found, _NO_STORE)
+        return json_response(200, answer, NO_STORE)
 
     async def start_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`POST backfill` `{mode, workspace?, limit?}`: `apply` starts one (202), `dry-run` only counts (200)."""
-        who, body = await self._authorised(call, BackfillBody)
+        who, body = await authorised(self._admins, call, BackfillBody)
         started = await call.tenant.operations.start_backfill(
             apply=body.mode == "apply", workspace_id=body.workspace, limit=body.limit, actor=who
         )
-        return json_response(202 if body.mode == "apply" else 200, started, _NO_STORE)
+        return json_response(202 if body.mode == "apply" else 200, started, NO_STORE)
 
     async def pause_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`POST backfill/pause`."""
@@ -173,27 +147,8 @@ class OpsApi:
         return await self._pause(call, paused=False)
 
     async def _pause(self, call: Call[OpsTenant], *, paused: bool) -> web.StreamResponse:
-        who, _ = await self._authorised(call, ControlBody)
-        return json_response(200, await call.tenant.operations.pause_backfill(paused=paused, actor=who), _NO_STORE)
-
-    async def _authorised(self, call: Call[OpsTenant], model: type[B]) -> tuple[str, B]:
-        """The actor and the parsed body. The token is looked at first: a stranger's body is not even read."""
-        holder = self._admins.who(call.request.headers.get("Authorization"))
-        body = _parse(model, await call.body() or b"{}")
-        return (f"{body.actor} (token of {holder})" if body.actor else holder), body
-
-
-def _parse(model: type[B], raw: bytes) -> B:
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise InvalidRequest("the body is not valid JSON", next_step="send a JSON object") from None
-        field = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())[:80]
-        wrong = f"{field or 'the body'}: {first['msg']}"
-        fields = ", ".join(model.model_fields)
-        raise InvalidRequest(wrong, next_step=f"this call takes: {fields}") from None
+        who, _ = await authorised(self._admins, call, ControlBody)
+        return json_response(200, await call.tenant.operations.pause_backfill(paused=paused, actor=who), NO_STORE)
 
 
 def _target(state: PhaseState, body: PhaseBody, *, forward: bool) -> Phase:

@@ -89,7 +89,9 @@ create table cutover.quarantine (
     last_seen       timestamptz not null default now(),
     acknowledged_by text,
     acknowledged_at timestamptz,
-    why             text
+    why             text,
+    check ((acknowledged_by is null) = (acknowledged_at is null) and (acknowledged_by is null) = (why is null)),
+    check (acknowledged_by <> '' and why <> '')
 );
 comment on table cutover.quarantine is 'What cannot be placed in the plugin, with its reason; never dropped (domain §4.12).';
 
@@ -230,6 +232,17 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     raise exception 'cutover.% is append-only: % is not allowed', tg_table_name, tg_op using errcode = 'CU002';
 end $$;
+
+-- Somebody answers for a memory as it was then. It is another one with every rev, whoever writes the row.
+create function cutover.unacknowledge() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    new.acknowledged_by := null; new.acknowledged_at := null; new.why := null;
+    return new;
+end $$;
+create trigger unacknowledge before update on cutover.quarantine
+    for each row when (new.rev <> old.rev) execute function cutover.unacknowledge();
+
 create trigger append_only before update or delete on cutover.phase_event
     for each row execute function cutover.refuse_change();
 create trigger append_only_truncate before truncate on cutover.phase_event

@@ -55,7 +55,8 @@ begin
     insert into cutover.quarantine as q (memory_id, workspace_id, reason, detail, rev)
     select r.memory_id, r.workspace_id, 'workspace_gone', 'at the replay of the journal', r.rev from pg_temp.replay r
     where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id)
-    on conflict (memory_id) do update set reason = excluded.reason, detail = excluded.detail, last_seen = now();
+    on conflict (memory_id) do update set
+        reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now();
     delete from pg_temp.replay r
     where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id);
     -- A native has left legacy too, where legacy held an earlier form of it.

@@ -65,3 +65,62 @@ create table cutover.canary (
     planted_by uuid not null
 );
 comment on table cutover.canary is 'Faults planted on purpose, and intact rows between them: a sweep that does not report exactly these is not trusted.';
+
+-- One name per likely cause: class × namespace kind × writer × the hour in which the sweep began that found it first.
+-- Not the findings' own intervals: those of one cause differ, because each memory was last known to agree at a time
+-- of its own. A sweep's findings are never torn apart by the turn of an hour.
+create function cutover.finding_group(p_class text, p_namespace_kind text, p_writer text, p_hour timestamptz) returns text
+language sql immutable as $$
+    select left(encode(sha256(convert_to(jsonb_build_array(
+        p_class, p_namespace_kind, p_writer, extract(epoch from p_hour))::text, 'UTF8')), 'hex'), 12)
+$$;
+
+create view cutover.finding as
+select d.*, date_trunc('hour', coalesce(r.started_at, d.onset_before), 'UTC') as onset_hour
+from cutover.divergence d left join cutover.task_run r on r.id = d.first_run;
+comment on view cutover.finding is 'Divergences with the hour that groups them.';
+
+-- The findings that match everything that is given; null: whatever it is.
+create function cutover.findings(
+    p_ids uuid[], p_states text[], p_classes text[], p_source text, p_namespace_kind text, p_workspace uuid,
+    p_group text, p_closed boolean
+) returns setof cutover.finding
+language sql stable as $$
+    select f.* from cutover.finding f
+    where (p_closed or f.closed_at is null)
+      and (p_ids is null or f.memory_id = any (p_ids))
+      and (p_states is null or f.state = any (p_states))
+      and (p_classes is null or f.class = any (p_classes))
+      and (p_source is null or f.source = p_source)
+      and (p_namespace_kind is null or f.namespace_kind = p_namespace_kind)
+      and (p_workspace is null or f.workspace_id = p_workspace)
+      and (p_group is null or cutover.finding_group(f.class, f.namespace_kind, f.writer, f.onset_hour) = p_group)
+$$;
+
+-- Have memories delivered once more: their present state, whatever it is by then, under the same lease rules as any
+-- other mark. p_held: where the plugin may hold each (null: nowhere but where it belongs), because a forget has to
+-- know. Never for what nobody knows of: its state is "not there", and delivering that would delete it.
+create function cutover.mark_for_repair(p_epoch bigint, p_ids uuid[], p_held text[]) returns integer
+language plpgsql as $$
+declare
+    v_phase text := cutover.enter(p_epoch, array['A1', 'A2', 'A3']);
+    v_count integer;
+begin
+    with wanted as (
+        select t.id, coalesce(array_agg(distinct t.held) filter (where t.held is not null), '{}') as held
+        from unnest(p_ids, p_held) as t (id, held)
+        where not exists (select from cutover.divergence d where d.memory_id = t.id
+                          and d.class = 'missing_in_legacy' and d.closed_at is null)
+        group by t.id
+    ), marked as (
+        insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+        select w.id, nextval('cutover.rev_seq'), w.held, 'repair', 'cutover' from wanted w order by w.id
+        on conflict (memory_id) do update set
+            rev = excluded.rev, held_in = m.held_in || excluded.held_in,
+            origin = case when m.origin = 'backfill' then excluded.origin else m.origin end,
+            -- A request is, or may be, under way: then not before T_z.
+            attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end
+        returning 1
+    ) select count(*) into v_count from marked;
+    return v_count;
+end $$;

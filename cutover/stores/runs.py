@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from cutover.stores.database import Database
+from cutover.stores.sql import query
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,28 @@ class Runs:
             "select * from cutover.task_run where kind = $1 and state = 'running' order by started_at", kind
         )
         return [_run(row) for row in rows]
+
+    async def recent(self, kind: str, *, limit: int, after: UUID | None = None) -> list[Run]:
+        """Runs whose kind is like `kind`, newest first, from behind the run `after` on."""
+        return [_run(row) for row in await self._database.fetch(query("runs_recent"), kind, after, limit)]
+
+    async def get(self, run: UUID) -> Run | None:
+        """One run, whatever its kind."""
+        row = await self._database.fetchrow("select * from cutover.task_run where id = $1", run)
+        return _run(row) if row else None
+
+    async def last_checkpoint(self, run: UUID) -> dict[str, Any] | None:
+        """How far it had come when it last said so."""
+        value = await self._database.fetchval(
+            "select data from cutover.task_checkpoint where run_id = $1 order by seq desc limit 1", run
+        )
+        return None if value is None else json.loads(value)
+
+    async def buckets(self, run: UUID) -> dict[str, Any] | None:
+        """What a full sweep looked at, in sum; None for one that kept no buckets."""
+        row = await self._database.fetchrow(query("runs_buckets"), run)
+        assert row is not None  # noqa: S101 - aggregates give one row
+        return dict(row) if row["buckets"] else None
 
     async def prune(self, kind: str, keep_days: int) -> None:
         """Old runs of a frequent kind; those with checkpoints stay (append-only)."""

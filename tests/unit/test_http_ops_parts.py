@@ -10,7 +10,9 @@ from cutover.domain.gate import HealthReport, Status, report
 from cutover.domain.phase import Phase, PhaseState
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
-from cutover.http.ops_api import BackfillBody, PhaseBody, SweepBody, _parse, _target
+from cutover.http.ops_api import BackfillBody, PhaseBody, _target
+from cutover.http.ops_control import parse_body
+from cutover.http.ops_sweeps import SweepBody
 
 ADMINS = Admins({"admin": "first-token", "alice": "second-token"})
 
@@ -72,8 +74,10 @@ def test_only_the_next_step_in_the_direction_asked_for_is_taken(
 
 
 def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
-    assert _parse(SweepBody, b"{}").kind == "count"
-    good = _parse(BackfillBody, b'{"mode": "apply", "workspace": "0b5e9c1e-5a0f-4c5e-9d4b-0a1b2c3d4e5f", "limit": 5}')
+    assert parse_body(SweepBody, b"{}").kind == "count"
+    good = parse_body(
+        BackfillBody, b'{"mode": "apply", "workspace": "0b5e9c1e-5a0f-4c5e-9d4b-0a1b2c3d4e5f", "limit": 5}'
+    )
     assert good.workspace is not None
     for model, raw, field in (
         (PhaseBody, b"{}", "reason"),
@@ -81,7 +85,7 @@ def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
         (PhaseBody, b'{"reason": "x", "target": "A5"}', "target"),
         (PhaseBody, b'{"reason": "x", "expected_epoch": "1"}', "expected_epoch"),
         (PhaseBody, b'{"reason": "x", "epoch": 1}', "epoch"),
-        (SweepBody, b'{"kind": "digest"}', "kind"),
+        (SweepBody, b'{"kind": "checksum"}', "kind"),
         (BackfillBody, b"{}", "mode"),
         (BackfillBody, b'{"mode": "verify"}', "mode"),
         (BackfillBody, b'{"mode": "apply", "limit": 0}', "limit"),
@@ -90,7 +94,7 @@ def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
         (BackfillBody, b"{", "the body"),
     ):
         with pytest.raises(InvalidRequest, match=f"^{field}") as refused:
-            _parse(model, raw)
+            parse_body(model, raw)
         assert refused.value.next_step
 
 

@@ -174,12 +174,14 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "phase.changed",
         "shadow.compared",
         "sweep.finished",
+        "divergences.counted",
+        "findings.settled",
         "backfill.advanced",
         "gate.judged",
         "task.failed",
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
-    hot |= {"gate.judged"}
+    hot |= {"gate.judged", "divergences.counted"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -203,6 +205,8 @@ def sample_events() -> Iterator[events.Event]:
     yield events.PhaseChanged(t, Phase.A1, Phase.A2, 3, 0.0)
     yield events.ShadowReadCompared(t, "match", 1.0)
     yield events.SweepFinished(t, "count", "clean", 0.1, 1.0, DriftLedger(5, 5, 0, 0, 0, 0))
+    yield events.DivergencesCounted(t, {"content": 7}, 12.0)
+    yield events.FindingsSettled(t, "repair", 7, "alice")
     yield events.BackfillAdvanced(t, 500, 0, 1, 4500, 1000.0, 4.5, "")
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
