@@ -19,6 +19,7 @@ from cutover import __version__
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.errors import BootRefused, CutoverError, OperatorError
 from cutover.domain.events import Event, Observer
+from cutover.domain.load_budget import LoadPolicy
 from cutover.engine.backfill import BackfillLimits
 from cutover.engine.schedule import Schedule
 from cutover.engine.tenant import Tenant, TenantOptions, Tenants
@@ -232,6 +233,13 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
         reconciler_senders=settings.reconciler_concurrency,
         shadow_ratio=settings.shadow_read_ratio,
         sweep_interval=settings.sweep_interval,
+        digest_interval=settings.digest_interval,
+        digest_full_interval=settings.digest_full_interval,
+        sweep_load=LoadPolicy(
+            chunk_seconds=settings.sweep_chunk_seconds,
+            share=settings.sweep_load,
+            max_active=settings.sweep_max_active,
+        ),
         backfill=BackfillLimits(
             chunk=settings.backfill_chunk,
             rate=settings.backfill_rate,

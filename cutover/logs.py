@@ -240,6 +240,7 @@ class LogObserver:
             events.ShadowReadCompared: self._shadow,
             events.SweepFinished: self._sweep,
             events.FindingsSettled: self._settled,
+            events.SweepCanary: self._sweep_canary,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
@@ -395,6 +396,17 @@ class LogObserver:
 
     def _divergences(self, event: events.DivergencesCounted) -> None:
         self._log.debug("divergences.counted", tenant=event.tenant, confirmed=event.confirmed)
+
+    def _sweep_canary(self, event: events.SweepCanary) -> None:
+        write = self._log.info if event.trusted else self._log.error
+        write(
+            "sweep.canary",
+            tenant=event.tenant,
+            kind=event.kind,
+            trusted=event.trusted,
+            planted=dict(event.planted),
+            caught=dict(event.caught),
+        )
 
     def _backfill(self, event: events.BackfillAdvanced) -> None:
         # Said many times while it is held back, or the last marks go out: once a second is enough.

@@ -66,8 +66,9 @@ ROW_STORES: Final = ("legacy", "plugin")
 ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
 DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
 SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
-SWEEPS: Final = ("count",)
-SWEEP_OUTCOMES: Final = ("clean", "drift", "partial", "failed")
+SWEEPS: Final = ("count", "digest")
+SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "failed")
+FAULTS: Final = ("missing", "changed", "extra", "resurrected")
 BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
 THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "operator", "delivering")
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
@@ -186,6 +187,17 @@ class Metrics:
         self.findings_settled = self._counter(
             "cutover_findings_settled", "Findings that operators settled.", "tenant", "action"
         )
+        self.sweep_canary = self._gauge(
+            "cutover_sweep_canary_caught",
+            "Share of the faults planted for the last digest sweep that it caught, by kind; below 1 it is not trusted.",
+            "tenant",
+            "fault",
+        )
+        self.sweep_trusted = self._gauge(
+            "cutover_sweep_trusted",
+            "1 when the last digest sweep caught every planted fault and reported no intact row.",
+            "tenant",
+        )
 
         self.backfill_rows = self._counter(
             "cutover_backfill_rows", "Rows the backfill has taken up.", "tenant", "outcome"
@@ -282,6 +294,7 @@ class MetricsObserver:
             events.SweepFinished: self._sweep,
             events.DivergencesCounted: self._divergences,
             events.FindingsSettled: self._settled,
+            events.SweepCanary: self._sweep_canary,
             events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
@@ -378,6 +391,13 @@ class MetricsObserver:
             seen.append(event.overlap)
             self._child(self._metrics.recall_overlap, event.tenant).set(sum(seen) / len(seen))
 
+    def _sweep_canary(self, event: events.SweepCanary) -> None:
+        m = self._metrics
+        for fault in FAULTS:
+            planted = event.planted.get(fault, 0)
+            self._child(m.sweep_canary, event.tenant, fault).set(event.caught.get(fault, 0) / planted if planted else 0)
+        self._child(m.sweep_trusted, event.tenant).set(event.trusted)
+
     def _sweep(self, event: events.SweepFinished) -> None:
         m = self._metrics
         self._child(m.sweeps, event.tenant, event.kind, _bound(event.outcome, SWEEP_OUTCOMES)).inc()
@@ -458,6 +478,7 @@ def _known_label_sets(
         (m.sweep_duration, SWEEPS),
         (m.sweep_success, SWEEPS),
         (m.sweep_coverage, SWEEPS),
+        (m.sweep_canary, FAULTS),
         (m.backfill_rows, BACKFILL_OUTCOMES),
         (m.backfill_throttled, (*THROTTLES, OTHER)),
         (m.task_checkpoint, ("backfill",)),
@@ -469,5 +490,6 @@ def _known_label_sets(
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen),
+        *(m.journal_rows, m.sweep_trusted),
     ):
         yield family, ()

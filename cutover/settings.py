@@ -197,6 +197,15 @@ class Settings(BaseSettings):
     # -- reads, sweeps, backfill
     shadow_read_ratio: Number = _variable("CUTOVER_SHADOW_READ_RATIO", 0.05, example="0.05", ge=0, le=1)
     sweep_interval: Seconds = _variable("CUTOVER_SWEEP_INTERVAL", 60.0, example="60s", ge=1, le=86_400)
+    digest_interval: Seconds = _variable("CUTOVER_DIGEST_INTERVAL", 600.0, example="10m", ge=1, le=86_400)
+    """Between incremental digest sweeps."""
+    digest_full_interval: Seconds = _variable("CUTOVER_DIGEST_FULL_INTERVAL", 86_400.0, example="24h", ge=1, le=604_800)
+    sweep_chunk_seconds: Seconds = _variable("CUTOVER_SWEEP_CHUNK_SECONDS", 0.25, example="250ms", ge=0.01, le=10)
+    """What one statement of a sweep should take; its size follows from that."""
+    sweep_load: Number = _variable("CUTOVER_SWEEP_LOAD", 0.5, example="0.5", ge=0.01, le=1)
+    """Of the time of a scheduled sweep, the share that may be spent in the databases; it rests in the other."""
+    sweep_max_active: int = _variable("CUTOVER_SWEEP_MAX_ACTIVE", 16, example="16", ge=1, le=10_000)
+    """With more sessions of others at work in the database a sweep waits."""
     backfill_chunk: int = _variable("CUTOVER_BACKFILL_CHUNK", 500, example="500", ge=1, le=10_000)
     backfill_rate: Number = _variable("CUTOVER_BACKFILL_RATE", 0.0, example="1000", ge=0)
     """Rows per second; 0 leaves the pace to the throttle."""

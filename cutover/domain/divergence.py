@@ -6,6 +6,7 @@ a second look, T_z later, finds it again with nothing delivered in between. Then
 way at the first look has landed by the second.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -116,3 +117,60 @@ def second_look(
     if delivered_between or seconds_between < t_z:
         return Verdict(frozenset(), again, gone)
     return Verdict(first & again, again - first, gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one memory's open findings after another look."""
+
+    confirmed: frozenset[DivergenceClass] = frozenset()
+    renewed: frozenset[DivergenceClass] = frozenset()
+    """Suspicions that start anew with this look."""
+    gone: frozenset[DivergenceClass] = frozenset()
+    fresh: frozenset[DivergenceClass] = frozenset()
+    """Not suspected before, or repaired and still there: suspicions that begin with this look."""
+    kept: frozenset[DivergenceClass] = frozenset()
+    """Suspicions whose time has not come yet."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether another look is needed."""
+        return bool(self.renewed or self.fresh or self.kept)
+
+
+def decide(
+    open_: Mapping[DivergenceClass, DivergenceState],
+    again: frozenset[DivergenceClass],
+    *,
+    seconds_between: float,
+    t_z: float,
+    delivered_between: bool,
+    unsettled: bool,
+) -> Decision:
+    """Carry one memory's open findings on after another look that saw `again`.
+
+    `unsettled`: the memory carries a mark or was delivered during the look, so the look says nothing. Confirmed and
+    accepted findings end when they are not seen any more; a repaired one that is still seen is suspect once more.
+    """
+    suspects = frozenset(each for each, state in open_.items() if state is DivergenceState.SUSPECT)
+    others = open_.keys() - suspects
+    if unsettled:
+        return Decision(renewed=suspects)
+    verdict = second_look(
+        suspects,
+        again - others,
+        seconds_between=seconds_between,
+        t_z=t_z,
+        delivered_between=delivered_between,
+        marked=False,
+    )
+    early = not delivered_between and seconds_between < t_z
+    repaired = frozenset(each for each in others if open_[each] is DivergenceState.REPAIRED)
+    known = verdict.suspect & suspects
+    return Decision(
+        confirmed=verdict.confirmed,
+        renewed=frozenset() if early else known,
+        gone=verdict.gone | (others - again),
+        fresh=(verdict.suspect - suspects) | (repaired & again),
+        kept=known if early else frozenset(),
+    )

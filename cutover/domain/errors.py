@@ -11,6 +11,7 @@ CutoverError
 ├── Refused                   we could, but must not, serve this now           503
 ├── StoreError
 │   ├── DatabaseUnavailable   PostgreSQL cannot be reached or was cut off      503
+│   │   └── StatementTimeout  a statement took longer than it may         503
 │   ├── DatabaseFault         PostgreSQL answered with an error of ours        500
 │   ├── StaleEpoch            the phase changed while the request was on its way
 │   ├── LockTimeout           a lock was not to be had in time                 503
@@ -117,6 +118,10 @@ class DatabaseUnavailable(StoreError):
 
     status = 503
     code = "unavailable"
+
+
+class StatementTimeout(DatabaseUnavailable):
+    """PostgreSQL cut a statement off because it took longer than `statement_timeout` allows; it did nothing."""
 
 
 class DatabaseFault(StoreError):

@@ -3,7 +3,7 @@
 No event carries content or a secret. A label that becomes a metric label is bounded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -129,7 +129,7 @@ class ShadowReadCompared(Event):
 
 @dataclass(frozen=True, slots=True)
 class SweepFinished(Event):
-    """A sweep ended: `outcome` clean|drift|partial|failed. `ledger` is None unless a count was had."""
+    """A sweep ended: `outcome` clean|drift|divergent|partial|failed. `ledger` is None unless a count was had."""
 
     kind: str
     outcome: str
@@ -153,6 +153,16 @@ class FindingsSettled(Event):
     action: str
     count: int
     actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCanary(Event):
+    """How a sweep did on the faults planted for it: how many of each kind, and how many of them it caught."""
+
+    kind: str
+    planted: Mapping[str, int]
+    caught: Mapping[str, int]
+    trusted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,15 @@
 """What an operator can ask of one tenant (the ops API's control routes). Answers are JSON-able, without content."""
 
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.engine.backfill import Backfill
 from cutover.engine.creation_times import CreationTimes
+from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
-
-
-class DigestSweeps(Protocol):
-    """Digest sweeps run in a task of their own; asking for one gives the id of its run."""
-
-    async def request(self, *, full: bool, requested_by: str) -> UUID: ...
 
 
 class Operations:
@@ -26,13 +21,13 @@ class Operations:
         sweeper: CountSweeper,
         backfill: Backfill,
         creation_times: CreationTimes,
-        digests: DigestSweeps | None = None,
+        digests: DigestSweeper | None,
     ) -> None:
-        self._digests = digests
         self._transition = transition
         self._sweeper = sweeper
         self._backfill = backfill
         self._creation_times = creation_times
+        self._digests = digests
 
     async def change_phase(self, target: Phase, *, actor: str, reason: str, expected_epoch: int) -> dict[str, Any]:
         """Go one step; raises `IllegalStep`."""
@@ -44,9 +39,12 @@ class Operations:
         return (await self._sweeper.run("operator")).as_json()
 
     async def start_digest_sweep(self, *, full: bool, actor: str) -> dict[str, Any]:
-        """Ask for a digest sweep; it runs by itself and its run says how it goes."""
+        """Have a digest sweep run; gives its run. Raises `OperatorError` while one runs, or where none can."""
         if self._digests is None:
-            raise OperatorError("this daemon has no digest sweeps", next_step="cutover sweep run --kind count")
+            raise OperatorError(
+                "the plugin's database cannot be reached, so nothing can be digested in it",
+                next_step="set MEMORY_PLUGIN_DATABASE_URL, or have it unset where it is none",
+            )
         return {"run": str(await self._digests.request(full=full, requested_by=actor)), "kind": "digest", "full": full}
 
     async def run_recall_sweep(self) -> dict[str, Any]:

@@ -17,11 +17,15 @@ from cutover.domain.errors import BootRefused, CutoverError, NotFound
 from cutover.domain.events import Observer
 from cutover.domain.gate import HealthReport
 from cutover.domain.limiter import Limiter, LimiterPolicy
+from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill, BackfillLimits
+from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
+from cutover.engine.digest_run import DigestPolicy
+from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight
@@ -43,6 +47,7 @@ from cutover.engine.transition import Transition
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.database import Database
+from cutover.stores.digest import DigestReader
 from cutover.stores.drift import DriftCounter
 from cutover.stores.findings import FindingStore
 from cutover.stores.ledger import Ledger
@@ -88,6 +93,9 @@ class TenantOptions:
     shadow_ratio: float
     sweep_interval: float
     backfill: BackfillLimits
+    digest_interval: float = 600.0
+    digest_full_interval: float = 86_400.0
+    sweep_load: LoadPolicy = DEFAULT_LOAD
 
 
 class Tenant:
@@ -169,9 +177,10 @@ class Tenant:
         counter = (
             None
             if plugin_database is None
-            else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE,))
+            else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE, FAULTS_NAMESPACE))
         )
         self._sweeper = CountSweeper(self.name, counter, runs, observer)
+        self.digests = _digests(options, database, plugin_database, client, runs, observer, self._creation_times)
         self._backfill = Backfill(
             self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
         )
@@ -179,7 +188,9 @@ class Tenant:
         self._transition = Transition(
             database, ledger, self.phase, self.health, self._reconciler, strays, self.name, observer
         )
-        self.operations = Operations(self._transition, self._sweeper, self._backfill, self._creation_times)
+        self.operations = Operations(
+            self._transition, self._sweeper, self._backfill, self._creation_times, self.digests
+        )
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
             self._reconciler.wake, max_backlog=options.max_backlog,
@@ -247,6 +258,12 @@ class Tenant:
         yield f"backlog {self.name}", self._reconciler.watch
         yield f"backfill {self.name}", self._backfill.run
         yield f"sweep {self.name}", lambda: self._sweep_when(due)
+        if self.digests is not None:
+            digest = schedule.every(self._options.digest_interval, f"sweep.digest {self.name}")
+            full = schedule.every(self._options.digest_full_interval, f"sweep.digest.full {self.name}")
+            yield f"digest {self.name}", self.digests.run
+            yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
+            yield f"digest-full-due {self.name}", lambda: self._digest_when(full, full=True)
         yield f"shadow {self.name}", self._shadow.run
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._transition.run
@@ -298,6 +315,16 @@ class Tenant:
             with contextlib.suppress(CutoverError):  # what it found, even a failure, is in its record and its event
                 await self._sweeper.run("schedule")
 
+    async def _digest_when(self, due: asyncio.Event, *, full: bool) -> None:
+        assert self.digests is not None  # noqa: S101 - else this is no task
+        while True:
+            await due.wait()
+            due.clear()
+            state = self.phase.state
+            if state is not None and state.phase.needs_plugin:
+                with contextlib.suppress(CutoverError):  # the next interval asks again
+                    await self.digests.due(full=full)
+
 
 class Tenants:
     """All tenants of the daemon, by name."""
@@ -320,6 +347,32 @@ class Tenants:
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants.values())
+
+
+def _digests(
+    options: TenantOptions,
+    database: Database,
+    tables: PluginDatabase | None,
+    client: PluginClient,
+    runs: Runs,
+    observer: Observer,
+    creation_times: CreationTimes,
+) -> DigestSweeper | None:
+    """Digest sweeps, where the plugin's tables can be read."""
+    if tables is None:
+        return None
+    return DigestSweeper(
+        options.name,
+        database,
+        DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,)),
+        CanaryFaults(database, client, timeout=options.plugin_timeout),
+        runs,
+        observer,
+        # Whatever was on its way at the first look has landed by the second: the client's deadline, and T_z after it.
+        DigestPolicy(t_z=options.quarantine + options.plugin_timeout, load=options.sweep_load),
+        mend_times=tables.set_created_at,
+        before=creation_times.flush,
+    )
 
 
 async def _start_child(

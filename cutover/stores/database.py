@@ -13,7 +13,14 @@ from typing import Any, Self, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from cutover.domain.errors import CutoverError, DatabaseFault, DatabaseUnavailable, LockTimeout, StaleEpoch
+from cutover.domain.errors import (
+    CutoverError,
+    DatabaseFault,
+    DatabaseUnavailable,
+    LockTimeout,
+    StaleEpoch,
+    StatementTimeout,
+)
 
 SQLSTATE_STALE_EPOCH = "CU001"
 """Raised by the functions of schema `cutover` when the caller's epoch is not the current one."""
@@ -36,6 +43,10 @@ def translate(error: Exception) -> CutoverError:
             return StaleEpoch("the tenant's phase changed while this request was on its way")
         if state in _LOCK_STATES:
             return LockTimeout(f"the database could not give a lock in time ({state})", next_step="try again")
+        if isinstance(error, asyncpg.QueryCanceledError):
+            return StatementTimeout(
+                "PostgreSQL cut a statement off (57014)", next_step="try again; is the server busy?"
+            )
         if state in _UNAVAILABLE_STATES or state.startswith(_UNAVAILABLE_CLASSES):
             return DatabaseUnavailable(
                 f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"

@@ -1,0 +1,433 @@
+"""One digest sweep under way: the ranges or the deliveries it looks at, how hard it leans, what it has come to.
+
+`digest_sweep.py` says when; `digest_settle.py` takes the second look.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from cutover.domain.divergence import DivergenceClass, DivergenceState
+from cutover.domain.errors import CutoverError, OperatorError, StatementTimeout
+from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
+from cutover.domain.phase import Phase
+from cutover.engine.canary_faults import CanaryFaults, judge
+from cutover.engine.digest_look import look_at, suspicion
+from cutover.engine.digest_settle import MendTimes, SecondLooks
+from cutover.stores.digest import (
+    FIRST_ID,
+    LAST_ID,
+    Bucket,
+    DigestReader,
+    Limits,
+    Situation,
+    differing_buckets,
+    differing_ids,
+)
+from cutover.stores.digest_findings import BucketRows, DigestFindings, Suspicion, bucket_of
+
+_FIRST_CHUNK = 10_000
+_LOOK = 500
+"""Memories per look."""
+_LISTED = 8192
+"""Rows of differing buckets that are listed at once."""
+_COUNTS = ("expected_rows", "plugin_rows", "compared", "chunks", "differing_buckets", "suspects", "in_flight")
+_BUSY_SECONDS = 0.5
+_MANY_DELIVERED = 100_000
+"""With more deliveries than this since the last sweep a full one is the quicker way to look at them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigestPolicy:
+    """`t_z`: seconds between two looks; `rounds`: how often what keeps changing is looked at again; `load`: how hard a
+    scheduled sweep may lean on the databases. One that an operator asks for rests less (`operator_share`)."""
+
+    t_z: float
+    load: LoadPolicy = DEFAULT_LOAD
+    operator_share: float = 1.0
+    rounds: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DigestStores:
+    """What a sweep works on. `mend_times` sets creation times in the plugin's database."""
+
+    reader: DigestReader
+    findings: DigestFindings
+    canaries: CanaryFaults
+    mend_times: MendTimes
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one sweep has come to so far; kept in its checkpoints. Rows and seconds."""
+
+    position: UUID | None = None
+    """Full sweeps: every id below is done."""
+    expected_rows: int = 0
+    plugin_rows: int = 0
+    compared: int = 0
+    chunks: int = 0
+    differing_buckets: int = 0
+    suspects: int = 0
+    in_flight: int = 0
+    mended: int = 0
+    throttled: float = 0.0
+    canary: dict[UUID, frozenset[DivergenceClass]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "position": str(self.position) if self.position else None,
+            **{name: getattr(self, name) for name in _COUNTS},
+            "canary": {str(key): sorted(value) for key, value in self.canary.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Tally":
+        """What `as_json` gave."""
+        tally = cls(position=UUID(data["position"]) if data.get("position") else None)
+        for name in _COUNTS:
+            setattr(tally, name, int(data.get(name, 0)))
+        for key, value in data.get("canary", {}).items():
+            tally.canary[UUID(key)] = frozenset(DivergenceClass(each) for each in value)
+        return tally
+
+
+class DigestRun:
+    """One sweep under way."""
+
+    def __init__(
+        self,
+        stores: DigestStores,
+        policy: DigestPolicy,
+        run: UUID,
+        tally: Tally,
+        *,
+        share: float,
+        last: Mapping[str, Any] | None,
+    ) -> None:
+        """`share`: of the time, how much may be spent in statements. `last`: the outcome of the sweep before."""
+        self._stores = stores
+        self._reader = stores.reader
+        self._findings = stores.findings
+        self._canaries = stores.canaries
+        self._policy = policy
+        self._last = last
+        load = policy.load
+        self._load = LoadPolicy(load.chunk_seconds, share, load.max_active, load.max_waiting)
+        self._limits = Limits(self._load.statement_timeout())
+        self._run = run
+        self._tally = tally
+        self._salt = secrets.token_bytes(32)
+        self._size = _FIRST_CHUNK
+        self._planted: dict[UUID, str] = {}
+        self._full = False
+        self._epoch = 0
+        self._why_waiting = ""
+        self._started = time.monotonic()
+        self._done_before = tally.compared
+        self._statements = 0.0
+
+    # -- from outside -------------------------------------------------------------------------------------------
+
+    def progress(self) -> dict[str, Any]:
+        """How far, how fast, what holds it back."""
+        elapsed = max(1e-3, time.monotonic() - self._started)
+        rate = (self._tally.compared - self._done_before) / elapsed
+        share = self._tally.position.int / LAST_ID.int if self._tally.position is not None else 0.0
+        return {
+            "run": str(self._run),
+            "full": self._full,
+            "compared": self._tally.compared,
+            "share": round(share, 4),
+            "rate_rows_per_second": round(rate, 1),
+            "suspects": self._tally.suspects,
+            "throttled": self._why_waiting,
+        }
+
+    def time_split(self, seconds: float) -> dict[str, Any]:
+        """Where the time went: in the databases, on the way, in rests, in ourselves (seconds)."""
+        clock = self._limits.clock
+        own = max(0.0, seconds - self._statements - self._tally.throttled)
+        return {
+            "seconds_database": round(clock.database, 3),
+            "seconds_transfer": round(clock.transfer, 3),
+            "seconds_own": round(own, 3),
+            "throttled_seconds": round(self._tally.throttled, 3),
+        }
+
+    # -- the whole ----------------------------------------------------------------------------------------------
+
+    async def carry_out(self, full: bool) -> dict[str, Any]:
+        """Sweep; gives the outcome. Raises `CutoverError` when it could not be finished."""
+        situation = await self._reader.situation()
+        self._epoch = situation.epoch
+        if situation.phase is Phase.A0:
+            why = "nothing captures changes in A0, so there is nothing the stores could be held to"
+            return {"outcome": "partial", "trusted": False, "full": full, "coverage": 0.0, "why": why}
+        since = None if full else await self._since(situation)
+        self._full = since is None
+        if self._tally.position is None:
+            self._planted = await self._canaries.plant(self._run)
+        else:
+            self._planted = await self._canaries.planted_by(self._run)
+        if since is None:
+            await self._whole()
+        else:
+            await self._changed(since, situation.horizon)
+        return await self._outcome(situation, await self._settle())
+
+    async def _since(self, now: Situation) -> int | None:
+        """The horizon from which an incremental sweep looks; None: there is nothing to build on, so a full one."""
+        last = self._last
+        if last is None or last.get("generation") != str(now.generation) or "horizon" not in last:
+            return None
+        since = int(last["horizon"])
+        many = await self._reader.delivered_count(since, now.horizon, _MANY_DELIVERED)
+        return None if many >= _MANY_DELIVERED else since
+
+    async def _outcome(self, situation: Situation, undecided: int) -> dict[str, Any]:
+        tally = self._tally
+        open_ = await self._findings.count_open()
+        confirmed = open_[DivergenceState.CONFIRMED]
+        verdict = judge(self._planted, tally.canary)
+        now = await self._reader.situation()
+        coverage = 1.0
+        if self._full and not now.everything_reached:
+            coverage = tally.compared / tally.expected_rows if tally.expected_rows else 0.0
+        outcome, why = "clean", ""
+        if sum(confirmed.values()):
+            outcome = "divergent"
+        elif undecided:
+            outcome, why = "partial", f"{undecided} memories kept changing and could not be looked at twice in peace"
+        if not verdict.trusted:
+            why = "planted faults were missed, or intact rows reported: this sweep is no evidence"
+        return {
+            "outcome": outcome,
+            "trusted": verdict.trusted,
+            "canary": verdict.as_json(),
+            "full": self._full,
+            "phase": situation.phase.value,
+            "epoch": situation.epoch,
+            "generation": str(situation.generation),
+            "horizon": situation.horizon,
+            "expected_rows": tally.expected_rows,
+            "plugin_rows": tally.plugin_rows,
+            "compared": tally.compared,
+            "chunks": tally.chunks,
+            "differing_buckets": tally.differing_buckets,
+            "suspects": undecided,
+            "confirmed": confirmed,
+            "accepted": open_[DivergenceState.ACCEPTED],
+            "mended": tally.mended,
+            "in_flight": tally.in_flight,
+            "coverage": round(coverage, 6),
+            "why": why,
+        }
+
+    # -- a full sweep -------------------------------------------------------------------------------------------
+
+    async def _whole(self) -> None:
+        low = self._tally.position or FIRST_ID
+        while True:
+            await self._wait_while_busy()
+            started = time.monotonic()
+            size = self._size
+            high = await self._reader.edge(low, size)
+            try:
+                high = await self._chunk(low, high)
+            except StatementTimeout:
+                smaller = self._load.after_timeout(size)
+                if smaller is None:
+                    raise
+                self._size = smaller
+                continue
+            worked = time.monotonic() - started
+            self._size = self._load.next_size(size, worked)
+            if high == LAST_ID:
+                return
+            low = UUID(int=high.int + 1)
+            await self._pause(self._load.rest(worked), "resting (CUTOVER_SWEEP_LOAD)")
+
+    async def _chunk(self, low: UUID, high: UUID) -> UUID:
+        """Compare one range, up to `high` or to where the backfill is; gives the end of what was compared."""
+        situation = await self._check_phase()
+        reached_to = situation.reached_to
+        suspicions: list[Suspicion] = []
+        buckets: list[BucketRows] = []
+        if situation.everything_reached or (reached_to is not None and low <= reached_to):
+            if not situation.everything_reached and reached_to is not None:
+                high = min(high, reached_to)
+            expected, held, ids = await self._compare(low, high)
+            suspicions = await self._look(ids)
+            buckets = _bucket_rows(expected, held, ids)
+            self._tally.expected_rows += sum(each.rows for each in expected.values())
+            self._tally.plugin_rows += sum(each.rows for each in held.values())
+            self._tally.compared += sum(each.rows for each in expected.values())
+        else:
+            # Legacy rows need not be there yet; what is there must be right, and nothing else may be.
+            there = await self._reader.held_ids(low, high)
+            must = await self._reader.must_be_there(low, high)
+            suspicions = await self._look(sorted({*there, *must}))
+            self._tally.plugin_rows += len(there)
+            self._tally.compared += len(there)
+            self._tally.expected_rows += await self._reader.expected_count(low, high)
+        self._tally.chunks += 1
+        self._tally.suspects += len(suspicions)
+        self._tally.position = UUID(int=high.int + 1) if high != LAST_ID else LAST_ID
+        await self._findings.stretch(self._run, situation, suspicions, buckets, self._tally.as_json())
+        return high
+
+    async def _compare(self, low: UUID, high: UUID) -> tuple[dict[int, Bucket], dict[int, Bucket], list[UUID]]:
+        """Both sides of a range by bucket, and the ids by which differing buckets differ."""
+        marked = await self._reader.marked(low, high)
+        expected, held = await self._both(
+            self._reader.expected_buckets(self._salt, low, high, self._limits),
+            self._reader.held_buckets(self._salt, low, high, marked, self._limits),
+        )
+        differing = differing_buckets(expected, held)
+        self._tally.differing_buckets += len(differing)
+        ids: list[UUID] = []
+        for group in _groups(differing, expected, held):
+            mine, theirs = await self._both(
+                self._reader.expected_hashes(self._salt, low, high, group, self._limits),
+                self._reader.held_hashes(self._salt, low, high, group, marked, self._limits),
+            )
+            ids += differing_ids(mine, theirs)
+        return expected, held, ids
+
+    async def _both(self, here: Awaitable[Any], there: Awaitable[Any]) -> tuple[Any, Any]:
+        """Both databases at once: they are two, or at least two processes of one."""
+        started = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as group:
+                one, two = group.create_task(_of(here)), group.create_task(_of(there))
+        except* CutoverError as errors:
+            raise next(iter(_leaves(errors))) from None
+        self._statements += time.monotonic() - started
+        return one.result(), two.result()
+
+    # -- an incremental sweep -----------------------------------------------------------------------------------
+
+    async def _changed(self, since: int, before: int) -> None:
+        past: UUID | None = None
+        for page in _pages(sorted(self._planted), _LOOK):
+            await self._findings.suspect(self._run, await self._check_phase(), await self._look(page, reached=True))
+        while ids := await self._reader.delivered(since, before, past, _LOOK):
+            await self._wait_while_busy()
+            started = time.monotonic()
+            situation = await self._check_phase()
+            suspicions = await self._look(ids, reached=True)
+            past = ids[-1]
+            self._tally.compared += len(ids)
+            self._tally.expected_rows += len(ids)
+            self._tally.suspects += len(suspicions)
+            self._tally.chunks += 1
+            await self._findings.stretch(self._run, situation, suspicions, (), self._tally.as_json())
+            await self._pause(self._load.rest(time.monotonic() - started), "resting (CUTOVER_SWEEP_LOAD)")
+
+    # -- looks --------------------------------------------------------------------------------------------------
+
+    async def _look(self, ids: Collection[UUID], *, reached: bool = False) -> list[Suspicion]:
+        """A first look at `ids`: what is suspect of them. Planted faults are put aside."""
+        found: list[Suspicion] = []
+        for page in _pages(list(ids), _LOOK):
+            started = time.monotonic()
+            look = await look_at(self._reader, self._salt, page, self._limits, reached=reached)
+            self._statements += time.monotonic() - started
+            for seen in look.seen.values():
+                if seen.memory_id in self._planted:
+                    self._tally.canary[seen.memory_id] = seen.classes
+                elif seen.unsettled:
+                    self._tally.in_flight += 1
+                elif seen.classes:
+                    found.append(suspicion(seen))
+        return found
+
+    async def _settle(self) -> int:
+        """The second looks; gives how many findings stayed undecided."""
+        again = await look_at(self._reader, self._salt, sorted(self._planted), self._limits, reached=True)
+        for memory_id, seen in again.seen.items():
+            # Planted faults pass through a second look as well: only what both looks saw counts.
+            self._tally.canary[memory_id] = self._tally.canary.get(memory_id, frozenset()) & seen.classes
+        looks = SecondLooks(
+            self._reader, self._findings, self._run, self._salt, self._limits,
+            t_z=self._policy.t_z, rounds=self._policy.rounds, mend_times=self._stores.mend_times,
+            pause=self._pause, check_phase=self._check_phase,
+        )  # fmt: skip
+        undecided = await looks.settle()
+        self._tally.mended = looks.mended
+        return undecided
+
+    # -- not being in the way -----------------------------------------------------------------------------------
+
+    async def _check_phase(self) -> Situation:
+        situation = await self._reader.situation()
+        if situation.epoch != self._epoch:
+            raise OperatorError("the phase changed during the sweep", next_step="cutover sweep run --kind digest")
+        return situation
+
+    async def _wait_while_busy(self) -> None:
+        while why := self._load.why_wait(*await self._reader.busy()):
+            await self._pause(_BUSY_SECONDS, why)
+            await self._check_phase()
+
+    async def _pause(self, seconds: float, why: str) -> None:
+        if seconds <= 0:
+            return
+        self._why_waiting = why
+        await asyncio.sleep(seconds)
+        self._why_waiting = ""
+        self._tally.throttled += seconds
+
+
+async def _of(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _leaves(group: BaseExceptionGroup[CutoverError]) -> Iterable[CutoverError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _pages(ids: list[UUID], size: int) -> Iterable[list[UUID]]:
+    for at in range(0, len(ids), size):
+        yield ids[at : at + size]
+
+
+def _groups(buckets: list[int], expected: Mapping[int, Bucket], held: Mapping[int, Bucket]) -> Iterable[list[int]]:
+    """Differing buckets in groups of at most `_LISTED` rows a side (or one bucket that has more)."""
+    group: list[int] = []
+    rows = 0
+    for bucket in buckets:
+        size = max(side[bucket].rows if bucket in side else 0 for side in (expected, held))
+        if group and rows + size > _LISTED:
+            yield group
+            group, rows = [], 0
+        group.append(bucket)
+        rows += size
+    if group:
+        yield group
+
+
+def _bucket_rows(expected: Mapping[int, Bucket], held: Mapping[int, Bucket], ids: Iterable[UUID]) -> list[BucketRows]:
+    differing: dict[int, int] = {}
+    for memory_id in ids:
+        differing[bucket_of(memory_id)] = differing.get(bucket_of(memory_id), 0) + 1
+    return [
+        BucketRows(
+            bucket,
+            expected[bucket].rows if bucket in expected else 0,
+            held[bucket].rows if bucket in held else 0,
+            differing.get(bucket, 0),
+        )
+        for bucket in sorted(expected.keys() | held.keys())
+    ]

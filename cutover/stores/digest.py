@@ -1,0 +1,297 @@
+"""Both stores as digest sweeps see them: canonical rows, digested inside each database (architecture §4).
+
+Content never leaves a database here: what comes back are counts, keyed hashes and lengths. The two sides may be two
+databases, on different servers and of different versions of PostgreSQL; nothing is installed on the plugin's side.
+Every statement has a time-out of its own, because a sweep must never be what a tenant's database is busy with.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from cutover.domain.divergence import Expected, Held
+from cutover.domain.phase import Phase
+from cutover.stores.database import Database
+from cutover.stores.sql import query
+
+FIRST_ID = UUID(int=0)
+LAST_ID = UUID(int=(1 << 128) - 1)
+_DIGEST = """sha256($1::bytea || uuid_send(c.id)
+    || coalesce(int4send(length(c.namespace)) || convert_to(c.namespace, 'UTF8'), int4send(-1))
+    || CASE WHEN c.created_at IS NULL THEN '\\x00'::bytea ELSE '\\x01' || timestamptz_send(c.created_at) END
+    || CASE WHEN c.embedding THEN '\\x01'::bytea ELSE '\\x00' END
+    || int4send(length(c.provenance)) || convert_to(c.provenance, 'UTF8')
+    || convert_to(c.content, 'UTF8'))"""
+_RANGE = "BETWEEN $2::uuid AND $3::uuid"
+_IDS = "= ANY ($2::uuid[])"
+
+
+@dataclass(slots=True)
+class Clock:
+    """Where a sweep's time went, in seconds: in the servers, and between their answer and ours."""
+
+    database: float = 0.0
+    transfer: float = 0.0
+
+    def note(self, rows: list[asyncpg.Record], elapsed: float) -> None:
+        """One statement: its rows carry the server's own time in `seconds`, if there are any."""
+        inside = min(elapsed, max((row["seconds"] for row in rows), default=elapsed))
+        self.database += inside
+        self.transfer += elapsed - inside
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where the tenant stands at one instant. `horizon`: deliveries of transactions from here on may be to come."""
+
+    phase: Phase
+    epoch: int
+    generation: int
+    everything_reached: bool
+    reached_to: UUID | None
+    horizon: int
+    at: datetime
+
+    def reached(self, memory_id: UUID) -> bool:
+        """Whether the backfill has been there."""
+        return self.everything_reached or (self.reached_to is not None and memory_id <= self.reached_to)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One side's digest of one bucket: rows, and 64 bits."""
+
+    rows: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRow:
+    """One expected memory; `source` is memory, native or kv."""
+
+    state: Expected
+    source: str
+    workspace_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What else is known of a memory. `delivered`: since the horizon that was asked for."""
+
+    marked: bool
+    deleted: bool
+    quarantined: bool
+    delivered: bool
+    delivered_at: datetime | None
+    writer: str | None
+
+
+_NOTHING = About(False, False, False, False, None, None)
+
+
+@dataclass(slots=True)
+class Limits:
+    """`statement` seconds per statement; it is raised for a single row that takes longer, never for more."""
+
+    statement: float = 10.0
+    clock: Clock = field(default_factory=Clock)
+
+
+class DigestReader:
+    """Reads both sides of one tenant. `leaving_out`: plugin namespaces that hold no memories.
+
+    Raises the errors of `Database`; `StatementTimeout` when a statement took longer than `limits.statement`.
+    """
+
+    def __init__(self, tenant: Database, plugin: Database, *, leaving_out: tuple[str, ...]) -> None:
+        self._tenant = tenant
+        self._plugin = plugin
+        self._leaving_out = list(leaving_out)
+        self._embedding: str | None = None
+
+    # -- the situation ------------------------------------------------------------------------------------------
+
+    async def situation(self) -> Situation:
+        """Phase, reach of the backfill and horizon, now."""
+        row = await self._tenant.fetchrow(query("digest_situation"))
+        assert row is not None  # noqa: S101 - phase_state has its one row
+        return Situation(
+            Phase(row["phase"]), row["epoch"], row["generation"], row["everything"], row["last_id"], row["horizon"],
+            row["at"],
+        )  # fmt: skip
+
+    async def about(self, ids: Collection[UUID], horizon: int) -> dict[UUID, About]:
+        """Marks, tombstones and deliveries of `ids`; every id is there."""
+        rows = await self._tenant.fetch(query("digest_about"), list(ids), str(horizon), timeout=30.0)
+        found = {
+            row["id"]: About(
+                row["marked"], row["deleted"], row["quarantined"], row["delivered"], row["delivered_at"], row["writer"]
+            )
+            for row in rows
+        }
+        return {memory_id: found.get(memory_id, _NOTHING) for memory_id in ids}
+
+    async def delivered(self, since: int, before: int, past: UUID | None, limit: int) -> list[UUID]:
+        """Memories delivered by transactions from `since` on and below `before`, ascending, past an id."""
+        rows = await self._tenant.fetch(query("digest_delivered"), str(since), str(before), past, limit, timeout=30.0)
+        return [row["memory_id"] for row in rows]
+
+    async def delivered_count(self, since: int, before: int, most: int) -> int:
+        """Deliveries by transactions from `since` on and below `before`, counted up to `most`."""
+        sql = (
+            "select count(*) from (select from cutover.delivery_log l"
+            " where l.xid >= $1::text::xid8 and l.xid < $2::text::xid8 limit $3) x"
+        )
+        return int(await self._tenant.fetchval(sql, str(since), str(before), most, timeout=30.0))
+
+    async def expected_count(self, low: UUID, high: UUID) -> int:
+        """Rows of `agent_memories` in a range."""
+        sql = "select count(*) from public.agent_memories where id between $1 and $2"
+        return int(await self._tenant.fetchval(sql, low, high, timeout=60.0))
+
+    async def busy(self) -> tuple[int, int]:
+        """Sessions of others at work, and of those the ones that wait for a lock: the worse of both databases."""
+        worst = (0, 0)
+        for database in {id(each): each for each in (self._tenant, self._plugin)}.values():
+            row = await database.fetchrow(query("digest_busy"))
+            if row is not None:
+                worst = (max(worst[0], row["active"]), max(worst[1], row["waiting"]))
+        return worst
+
+    # -- ranges -------------------------------------------------------------------------------------------------
+
+    async def edge(self, low: UUID, rows: int) -> UUID:
+        """The end of a range from `low` that holds at most `rows` rows on either side (`LAST_ID`: the rest)."""
+        here = await self._tenant.fetchrow(query("digest_edge_expected"), low, rows, timeout=30.0)
+        there = await self._plugin.fetchrow(query("digest_edge_held"), low, rows, timeout=30.0)
+        edges = [row["edge"] for row in (here, there) if row is not None and row["rows"] >= rows]
+        return min(edges, default=LAST_ID)
+
+    async def must_be_there(self, low: UUID, high: UUID) -> list[UUID]:
+        """Memories of a range that the plugin must hold whether or not the backfill has been there."""
+        return [row["id"] for row in await self._tenant.fetch(query("digest_must"), low, high, timeout=30.0)]
+
+    async def held_ids(self, low: UUID, high: UUID) -> list[UUID]:
+        """What the plugin holds in a range."""
+        rows = await self._plugin.fetch(query("digest_held_ids"), low, high, self._leaving_out, timeout=30.0)
+        return [row["id"] for row in rows]
+
+    async def marked(self, low: UUID, high: UUID) -> list[UUID]:
+        """Marked memories of a range."""
+        return [row["memory_id"] for row in await self._tenant.fetch(query("digest_marked"), low, high, timeout=30.0)]
+
+    async def expected_buckets(self, salt: bytes, low: UUID, high: UUID, limits: Limits) -> dict[int, Bucket]:
+        """The expected side of a range, digested by bucket."""
+        sql = await self._expected("digest_buckets", _RANGE)
+        return _buckets(await self._timed(self._tenant, sql, limits, salt, low, high))
+
+    async def held_buckets(
+        self, salt: bytes, low: UUID, high: UUID, leave_out: Collection[UUID], limits: Limits
+    ) -> dict[int, Bucket]:
+        """The plugin's side of a range, digested by bucket."""
+        sql = _held("digest_buckets", _RANGE, 4)
+        return _buckets(
+            await self._timed(self._plugin, sql, limits, salt, low, high, self._leaving_out, list(leave_out))
+        )
+
+    async def expected_hashes(
+        self, salt: bytes, low: UUID, high: UUID, buckets: Collection[int], limits: Limits
+    ) -> dict[UUID, bytes]:
+        """Id and hash of every expected row in some buckets of a range."""
+        sql = (await self._expected("digest_hashes", _RANGE)).replace("{buckets}", "$4")
+        rows = await self._timed(self._tenant, sql, limits, salt, low, high, list(buckets))
+        return {row["id"]: row["digest"] for row in rows}
+
+    async def held_hashes(
+        self, salt: bytes, low: UUID, high: UUID, buckets: Collection[int], leave_out: Collection[UUID], limits: Limits
+    ) -> dict[UUID, bytes]:
+        """Id and hash of every row the plugin holds in some buckets of a range."""
+        sql = _held("digest_hashes", _RANGE, 4).replace("{buckets}", "$6")
+        rows = await self._timed(
+            self._plugin, sql, limits, salt, low, high, self._leaving_out, list(leave_out), list(buckets)
+        )
+        return {row["id"]: row["digest"] for row in rows}
+
+    # -- single memories ----------------------------------------------------------------------------------------
+
+    async def expected(
+        self, salt: bytes, ids: Collection[UUID], situation: Situation, limits: Limits, *, reached: bool = False
+    ) -> dict[UUID, ExpectedRow]:
+        """What is expected of `ids`, field by field. `reached`: all of them are known to have been delivered once."""
+        sql = await self._expected("digest_states", _IDS)
+        rows = await self._timed(self._tenant, sql, limits, salt, list(ids))
+        return {
+            row["id"]: ExpectedRow(
+                Expected(
+                    row["namespace"], row["content_hash"], row["content_length"], row["created_at"], row["embedding"],
+                    row["provenance_hash"],
+                    reached or row["source"] == "native" or situation.reached(row["id"]),
+                ),
+                row["source"],
+                row["workspace_id"],
+            )
+            for row in rows
+        }  # fmt: skip
+
+    async def held(self, salt: bytes, ids: Collection[UUID], limits: Limits) -> dict[UUID, Held]:
+        """What the plugin holds of `ids`, field by field."""
+        sql = _held("digest_states", _IDS, 3)
+        rows = await self._timed(self._plugin, sql, limits, salt, list(ids), self._leaving_out, [])
+        return {
+            row["id"]: Held(
+                row["namespace"], row["content_hash"], row["content_length"], row["created_at"], row["embedding"],
+                row["provenance_hash"],
+            )
+            for row in rows
+        }  # fmt: skip
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    async def _expected(self, outer: str, these: str) -> str:
+        if self._embedding is None:
+            has = await self._tenant.fetchval(query("legacy_has_embedding"))
+            self._embedding = "a.embedding IS NOT NULL" if has else "false"
+        rows = query("digest_expected").replace("{these}", these).replace("{embedding}", self._embedding)
+        return _compose(outer, rows)
+
+    async def _timed(self, database: Database, sql: str, limits: Limits, *arguments: Any) -> list[asyncpg.Record]:
+        """One statement under its own time-out, with its time put down to the server or the way."""
+        async with database.transaction() as connection:
+            await connection.execute(
+                f"set local statement_timeout = {max(1, round(limits.statement * 1000))};"
+                " set local jit = off; set local max_parallel_workers_per_gather = 0"
+            )
+            started = time.monotonic()
+            rows = await connection.fetch(sql, *arguments, timeout=limits.statement + 30)
+            limits.clock.note(rows if rows and "seconds" in rows[0] else [], time.monotonic() - started)
+        return rows
+
+
+def _held(outer: str, these: str, next_parameter: int) -> str:
+    rows = query("digest_held").replace("{these}", these)
+    rows = rows.replace("{leaving_out}", f"${next_parameter}").replace("{except}", f"${next_parameter + 1}")
+    return _compose(outer, rows)
+
+
+def _compose(outer: str, rows: str) -> str:
+    """The statement `outer` over the canonical rows of one side."""
+    return query(outer).replace("{digest}", _DIGEST).replace("{rows}", "\n" + rows)
+
+
+def _buckets(rows: list[asyncpg.Record]) -> dict[int, Bucket]:
+    return {row["bucket"]: Bucket(row["rows"], row["digest"]) for row in rows}
+
+
+def differing_buckets(expected: Mapping[int, Bucket], held: Mapping[int, Bucket]) -> list[int]:
+    """Buckets whose two digests are not the same, ascending."""
+    return sorted(each for each in expected.keys() | held.keys() if expected.get(each) != held.get(each))
+
+
+def differing_ids(expected: Mapping[UUID, bytes], held: Mapping[UUID, bytes]) -> list[UUID]:
+    """Ids that only one side has, or whose hashes differ, ascending."""
+    return sorted(each for each in expected.keys() | held.keys() if expected.get(each) != held.get(each))

@@ -1,0 +1,189 @@
+"""What digest sweeps write into `cutover.divergence`: suspicions, second looks, endings (architecture §4).
+
+Each stretch of a sweep is put down in one transaction with its checkpoint, so a sweep that is killed has lost and
+repeats nothing. Operators' side of the same table (listing, accepting, repairing) is `stores/findings.py`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from cutover.domain.divergence import DivergenceClass, DivergenceState, Held
+from cutover.stores.database import Connection, Database
+from cutover.stores.digest import ExpectedRow, Situation
+from cutover.stores.sql import query
+
+Pair = tuple[UUID, DivergenceClass]
+KEEP_RUNS = 60
+"""Full sweeps whose buckets are kept: two months of daily ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """One memory that one look found to differ, with both sides as far as they may be shown."""
+
+    memory_id: UUID
+    classes: frozenset[DivergenceClass]
+    expected: ExpectedRow | None
+    held: Held | None
+    writer: str | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """One open class of one memory. `horizon` and `looked_at` are those of the look that a second one follows."""
+
+    memory_id: UUID
+    what: DivergenceClass
+    state: DivergenceState
+    looked_at: datetime
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRows:
+    """One bucket of one stretch: rows per side, and how many ids differed."""
+
+    bucket: int
+    expected: int
+    held: int
+    differing: int
+
+
+def bucket_of(memory_id: UUID) -> int:
+    """The bucket of an id: its first 12 bits."""
+    return memory_id.int >> 116
+
+
+class DigestFindings:
+    """The record of one tenant's digest sweeps."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def stretch(
+        self,
+        run: UUID,
+        situation: Situation,
+        suspicions: Sequence[Suspicion],
+        buckets: Sequence[BucketRows],
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Put down one stretch of a sweep: what it found, its buckets, and how far the sweep has come."""
+        async with self._database.transaction() as connection:
+            if suspicions:
+                await _suspect(connection, run, situation, suspicions)
+            if buckets:
+                await connection.execute(
+                    query("findings_buckets"),
+                    run,
+                    situation.at,
+                    [b.bucket for b in buckets],
+                    [b.expected for b in buckets],
+                    [b.held for b in buckets],
+                    [b.differing for b in buckets],
+                )
+            await connection.execute(
+                "insert into cutover.task_checkpoint (run_id, data) values ($1, $2::jsonb)", run, json.dumps(checkpoint)
+            )
+
+    async def suspect(self, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]) -> None:
+        """Put down what one look found."""
+        if suspicions:
+            async with self._database.transaction() as connection:
+                await _suspect(connection, run, situation, suspicions)
+
+    async def open(self, past: UUID | None, limit: int) -> list[OpenFinding]:
+        """Open findings of the next `limit` memories past an id, in id order."""
+        rows = await self._database.fetch(query("findings_open"), past, limit, timeout=30.0)
+        return [
+            OpenFinding(
+                row["memory_id"], DivergenceClass(row["class"]), DivergenceState(row["state"]), row["looked_at"],
+                row["horizon"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def settle(
+        self,
+        run: UUID,
+        situation: Situation,
+        *,
+        confirmed: Iterable[Pair] = (),
+        renewed: Iterable[Pair] = (),
+        gone: Iterable[Pair] = (),
+        closed_by: str | None = None,
+    ) -> None:
+        """What a second look came to, in one transaction. `closed_by`: None says by itself, or by a repair."""
+        async with self._database.transaction() as connection:
+            if pairs := list(confirmed):
+                await connection.execute(query("findings_confirm"), *_columns(pairs), run)
+            if pairs := list(renewed):
+                await connection.execute(
+                    query("findings_renew"), *_columns(pairs), situation.at, str(situation.horizon), run
+                )
+            if pairs := list(gone):
+                await connection.execute(query("findings_close"), *_columns(pairs), closed_by)
+
+    async def count_open(self) -> dict[str, dict[str, int]]:
+        """Open findings: by state, memories by class."""
+        rows = await self._database.fetch(
+            "select state, class, count(*) as rows from cutover.divergence where closed_at is null group by 1, 2"
+        )
+        found: dict[str, dict[str, int]] = {state.value: {} for state in DivergenceState}
+        for row in rows:
+            found[row["state"]][row["class"]] = row["rows"]
+        return found
+
+    async def prune(self, horizon: int, keep_days: int = 3) -> None:
+        """Forget buckets of old sweeps, and deliveries that were swept (below `horizon`) and are old."""
+        await self._database.execute(
+            "delete from cutover.sweep_bucket b where b.run_id not in (select r.id from cutover.task_run r"
+            f" where r.kind = 'sweep.digest' order by r.started_at desc limit {KEEP_RUNS})",
+            timeout=60.0,
+        )
+        await self._database.execute(
+            "delete from cutover.delivery_log l where l.xid < $1::text::xid8"
+            " and l.at < now() - make_interval(days => $2)",
+            str(horizon),
+            keep_days,
+            timeout=60.0,
+        )
+
+
+async def _suspect(connection: Connection, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]) -> None:
+    found = [(each, what) for each in suspicions for what in sorted(each.classes)]
+    await connection.execute(
+        query("findings_suspect"),
+        [each.memory_id for each, _ in found],
+        [what.value for _, what in found],
+        [each.expected.source if each.expected else "memory" for each, _ in found],
+        [_namespace(each) for each, _ in found],
+        [each.expected.workspace_id if each.expected else None for each, _ in found],
+        [each.writer for each, _ in found],
+        [each.delivered_at for each, _ in found],
+        [each.expected.state.content_hash if each.expected else None for each, _ in found],
+        [each.held.content_hash if each.held else None for each, _ in found],
+        [each.expected.state.content_length if each.expected else None for each, _ in found],
+        [each.held.content_length if each.held else None for each, _ in found],
+        [bucket_of(each.memory_id) for each, _ in found],
+        str(situation.generation),
+        run,
+        situation.at,
+        str(situation.horizon),
+    )
+
+
+def _namespace(each: Suspicion) -> str | None:
+    """Where the plugin holds it, because that is where a repair has to look; else where it belongs."""
+    if each.held is not None:
+        return each.held.namespace
+    return each.expected.state.namespace if each.expected is not None else None
+
+
+def _columns(pairs: Sequence[Pair]) -> tuple[list[UUID], list[str]]:
+    return [memory_id for memory_id, _ in pairs], [what.value for _, what in pairs]

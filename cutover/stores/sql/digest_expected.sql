@@ -1,0 +1,56 @@
+-- What the plugin is expected to hold, canonical: one row per memory (architecture §4). Before A3 that is agent_memories
+-- and the natives; from A3 on the journal's newest word over the frozen agent_memories. Marked and quarantined memories
+-- are left out: about those nothing is promised. Places every row by itself, without the functions that deliveries use.
+-- $1: salt; $2: range or ids (see `these`); embedding: whether a row of agent_memories `a` has one.
+-- Columns: id, namespace (null: cannot be placed), content, created_at (null: not known), embedding, provenance, source,
+-- workspace_id.
+WITH RECURSIVE late AS (
+    SELECT s.phase IN ('A3', 'A4') AS late FROM cutover.phase_state s
+), up (start, at, hops, seen) AS (
+    SELECT w.id, w.id, 0, ARRAY[w.id] FROM public.workspaces w
+    UNION ALL
+    SELECT u.start, p.id, u.hops + 1, u.seen || p.id
+    FROM up u JOIN public.workspaces w ON w.id = u.at JOIN public.workspaces p ON p.id = w.parent_id
+    WHERE u.hops < 50 AND NOT p.id = ANY (u.seen)
+), place AS MATERIALIZED (
+    SELECT w.id, 'workspace:' || w.id AS own, 'team:' || coalesce(w.parent_id, w.id) AS team, 'org:' || r.at AS org
+    FROM public.workspaces w
+    JOIN (SELECT DISTINCT ON (u.start) u.start, u.at FROM up u ORDER BY u.start, u.hops DESC) r ON r.start = w.id
+), word AS (
+    -- The journal's newest word on each memory that it speaks for in this phase.
+    SELECT DISTINCT ON (j.memory_id) j.*
+    FROM cutover.journal j
+    WHERE j.memory_id {these} AND j.state IN ('intent', 'applied') AND (j.native OR (SELECT late FROM late))
+    ORDER BY j.memory_id, j.seq DESC
+), memory AS (
+    SELECT a.id, a.workspace_id, a.scope::text AS scope, a.namespace::text AS label, a.content, a.created_at,
+           ({embedding} OR e.embedding IS NOT NULL) AS embedding, 'fact' AS kind, coalesce(e.source, 'agent') AS written_by,
+           coalesce(e.pin, false) AS pin, NULL::timestamptz AS expires_at, NULL::text AS namespace, NULL::text AS last_known, 'memory' AS source
+    FROM public.agent_memories a LEFT JOIN cutover.extra e ON e.memory_id = a.id
+    WHERE a.id {these} AND NOT ((SELECT late FROM late) AND EXISTS (SELECT FROM word w WHERE w.memory_id = a.id))
+    UNION ALL
+    SELECT w.memory_id, w.workspace_id, w.scope, w.label, w.content, w.created_at, w.embedding IS NOT NULL, w.kind,
+           w.source, w.pin, w.expires_at, CASE WHEN w.native THEN w.namespace END, w.namespace,
+           CASE WHEN w.native THEN 'native' ELSE 'memory' END
+    FROM word w
+    WHERE w.op = 'upsert' AND (w.expires_at IS NULL OR w.expires_at > now())
+      AND ((SELECT late FROM late) OR NOT EXISTS (SELECT FROM public.agent_memories a WHERE a.id = w.memory_id))
+    UNION ALL
+    SELECT c.memory_id, NULL, NULL, NULL, c.content, NULL, false, 'fact', 'runtime', false, NULL, c.namespace, NULL, 'native'
+    FROM cutover.canary c WHERE c.memory_id {these} AND c.fault IN ('missing', 'changed', 'intact')
+)
+SELECT m.id,
+       -- A journaled memory of a workspace that is gone stays where it was last.
+       coalesce(m.namespace, CASE m.scope WHEN 'LOCAL' THEN p.own WHEN 'TEAM' THEN p.team WHEN 'GLOBAL' THEN p.org END,
+                m.last_known) AS namespace,
+       m.content,
+       CASE WHEN m.created_at >= '0001-01-02 00:00:00+00' AND m.created_at < '9999-12-31 00:00:00+00'
+            THEN m.created_at END AS created_at,
+       m.embedding,
+       concat(m.workspace_id, '|', m.scope, '|', m.kind, '|', m.written_by, '|', m.pin, '|',
+              timestamptz_send(m.expires_at), '|', length(m.label), '|', m.label) AS provenance,
+       m.source,
+       m.workspace_id
+FROM memory m LEFT JOIN place p ON p.id = m.workspace_id
+WHERE NOT EXISTS (SELECT FROM cutover.mark x WHERE x.memory_id = m.id)
+  AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = m.id)

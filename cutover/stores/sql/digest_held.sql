@@ -1,0 +1,19 @@
+-- What the plugin holds, canonical: the same columns as digest_expected.sql, from the built-in plugin's tables.
+-- created_at is taken only where the delivery said that legacy knew one. Expired rows count as gone.
+-- $1: salt; $2: range or ids (see `these`); $3 or $4: namespaces that hold no memories; the last: ids to leave out.
+SELECT r.id, r.namespace, r.content,
+       CASE WHEN r.ours ->> 'created_at' IS NOT NULL THEN r.created_at END AS created_at,
+       r.embedding,
+       concat(r.ours ->> 'workspace_id', '|', r.ours ->> 'scope', '|', r.kind, '|', r.source, '|', r.pin, '|',
+              timestamptz_send(r.expires_at), '|', length(r.ours ->> 'namespace'), '|', r.ours ->> 'namespace')
+           AS provenance,
+       'memory' AS source,
+       NULL::uuid AS workspace_id
+FROM (
+    SELECT h.id, h.namespace, h.content, h.created_at, h.embedding IS NOT NULL AS embedding, h.kind, h.source, h.pin,
+           h.expires_at, h.propagation -> 'cutover' AS ours
+    FROM memory_plugin.memory_records h
+    WHERE h.id {these} AND h.namespace <> ALL ({leaving_out}::text[])
+      AND (h.expires_at IS NULL OR h.expires_at > now()) AND h.id <> ALL ({except}::uuid[])
+    OFFSET 0
+) r
