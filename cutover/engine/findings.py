@@ -243,7 +243,8 @@ class Findings:
         """How many memories may be marked now without their backlog refusing live traffic."""
         room = self._room - self._backlog.live_marks
         if room <= 0:
-            raise Conflict(
+            raise Refused(
+                "backlog",
                 f"{self._backlog.live_marks} memories wait for delivery already",
                 next_step="let them drain (`cutover status` shows the marks), then run it again",
             )

@@ -47,7 +47,7 @@ class Operations:
             )
         return {"run": str(await self._digests.request(full=full, requested_by=actor)), "kind": "digest", "full": full}
 
-    async def run_recall_sweep(self) -> dict[str, Any]:
+    async def run_recall_sweep(self, actor: str) -> dict[str, Any]:
         """Compare what both stores answer to recent queries, now."""
         raise OperatorError("this daemon has no recall sweeps", next_step="cutover sweep run --kind count")
 

@@ -74,6 +74,6 @@ class OpsSweeps:
         operations = call.tenant.operations
         if body.kind == "digest":
             return json_response(202, await operations.start_digest_sweep(full=body.full, actor=who), NO_STORE)
-        found = await (operations.run_recall_sweep() if body.kind == "recall" else operations.run_count_sweep())
+        found = await (operations.run_recall_sweep(who) if body.kind == "recall" else operations.run_count_sweep())
         self._cache.forget(call.tenant.name)
         return json_response(200, found, NO_STORE)
