@@ -240,6 +240,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             share=settings.sweep_load,
             max_active=settings.sweep_max_active,
         ),
+        recall_interval=settings.recall_interval,
         backfill=BackfillLimits(
             chunk=settings.backfill_chunk,
             rate=settings.backfill_rate,

@@ -25,6 +25,7 @@ from structlog.typing import EventDict, Processor
 
 from cutover.domain import events
 from cutover.domain.errors import CutoverError
+from cutover.domain.recall import Direction
 from cutover.domain.redaction import redact_with_report
 
 bound = structlog.contextvars.bound_contextvars
@@ -241,6 +242,7 @@ class LogObserver:
             events.SweepFinished: self._sweep,
             events.FindingsSettled: self._settled,
             events.SweepCanary: self._sweep_canary,
+            events.RecallCompared: self._recall,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
@@ -406,6 +408,18 @@ class LogObserver:
             trusted=event.trusted,
             planted=dict(event.planted),
             caught=dict(event.caught),
+        )
+
+    def _recall(self, event: events.RecallCompared) -> None:
+        leak = event.visibility.get(Direction.MORE, 0) or event.visibility.get(Direction.LESS, 0)
+        write = self._log.warning if leak else self._log.info
+        write(
+            "recall.compared",
+            tenant=event.tenant,
+            reads=event.reads,
+            overlap=event.overlap,
+            rank_agreement=event.rank_agreement,
+            visibility=event.visibility,
         )
 
     def _backfill(self, event: events.BackfillAdvanced) -> None:

@@ -30,6 +30,7 @@ from cutover.domain.breaker import BreakerState
 from cutover.domain.divergence import DivergenceClass
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
+from cutover.domain.recall import DEPTH, Direction
 
 OTHER: Final = "other"
 
@@ -66,11 +67,12 @@ ROW_STORES: Final = ("legacy", "plugin")
 ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
 DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
 SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
-SWEEPS: Final = ("count", "digest")
-SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "failed")
 FAULTS: Final = ("missing", "changed", "extra", "resurrected")
+SWEEPS: Final = ("count", "digest", "recall")
+SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "failed", "not_applicable")
 BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
 THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "operator", "delivering")
+VISIBILITY: Final = tuple(direction.value for direction in Direction)
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
 
 REQUEST_BUCKETS: Final = (
@@ -224,7 +226,19 @@ class Metrics:
             "cutover_shadow_reads", "Sampled reads repeated on the plugin.", "tenant", "outcome"
         )
         self.recall_overlap = self._gauge(
-            "cutover_recall_overlap_ratio", f"Mean overlap of the last {OVERLAP_WINDOW} shadow reads.", "tenant"
+            "cutover_recall_overlap_ratio",
+            f"How alike both stores answer: {OVERLAP_WINDOW} shadow reads, or overlap@{DEPTH} of the last sweep.",
+            "tenant",
+            "source",
+        )
+        self.recall_agreement = self._gauge(
+            "cutover_recall_rank_agreement", "Mean Kendall's tau-b of the last recall sweep, -1 to 1.", "tenant"
+        )
+        self.recall_visibility = self._gauge(
+            "cutover_recall_visibility_differences",
+            "Memories that one store shows to a reader and the other does not, at the last recall sweep.",
+            "tenant",
+            "direction",
         )
 
         self.event_loop_lag = self._histogram(
@@ -295,6 +309,7 @@ class MetricsObserver:
             events.DivergencesCounted: self._divergences,
             events.FindingsSettled: self._settled,
             events.SweepCanary: self._sweep_canary,
+            events.RecallCompared: self._recall,
             events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
             events.TaskFailed: self._task,
@@ -389,7 +404,16 @@ class MetricsObserver:
         if event.outcome in ("match", "mismatch"):
             seen = self._overlaps.setdefault(event.tenant, deque(maxlen=OVERLAP_WINDOW))
             seen.append(event.overlap)
-            self._child(self._metrics.recall_overlap, event.tenant).set(sum(seen) / len(seen))
+            self._child(self._metrics.recall_overlap, event.tenant, "shadow").set(sum(seen) / len(seen))
+
+    def _recall(self, event: events.RecallCompared) -> None:
+        m = self._metrics
+        if event.overlap is not None:
+            self._child(m.recall_overlap, event.tenant, "sweep").set(event.overlap)
+        if event.rank_agreement is not None:
+            self._child(m.recall_agreement, event.tenant).set(event.rank_agreement)
+        for direction in VISIBILITY:
+            self._child(m.recall_visibility, event.tenant, direction).set(event.visibility.get(direction, 0))
 
     def _sweep_canary(self, event: events.SweepCanary) -> None:
         m = self._metrics
@@ -403,7 +427,7 @@ class MetricsObserver:
         self._child(m.sweeps, event.tenant, event.kind, _bound(event.outcome, SWEEP_OUTCOMES)).inc()
         self._child(m.sweep_duration, event.tenant, event.kind).observe(event.seconds)
         self._child(m.sweep_coverage, event.tenant, event.kind).set(event.coverage)
-        if event.outcome != "failed":
+        if event.outcome not in ("failed", "not_applicable"):
             self._child(m.sweep_success, event.tenant, event.kind).set(self._clock())
         if event.ledger is None:
             return
@@ -483,6 +507,7 @@ def _known_label_sets(
         (m.backfill_throttled, (*THROTTLES, OTHER)),
         (m.task_checkpoint, ("backfill",)),
         (m.shadow_reads, SHADOW_OUTCOMES),
+        (m.recall_visibility, VISIBILITY),
     )
     for family, values in single:
         yield from ((family, (value,)) for value in values)

@@ -206,6 +206,8 @@ class Settings(BaseSettings):
     """Of the time of a scheduled sweep, the share that may be spent in the databases; it rests in the other."""
     sweep_max_active: int = _variable("CUTOVER_SWEEP_MAX_ACTIVE", 16, example="16", ge=1, le=10_000)
     """With more sessions of others at work in the database a sweep waits."""
+    recall_interval: Seconds = _variable("CUTOVER_RECALL_INTERVAL", 900.0, example="15m", ge=0, le=86_400)
+    """0: on demand only."""
     backfill_chunk: int = _variable("CUTOVER_BACKFILL_CHUNK", 500, example="500", ge=1, le=10_000)
     backfill_rate: Number = _variable("CUTOVER_BACKFILL_RATE", 0.0, example="1000", ge=0)
     """Rows per second; 0 leaves the pace to the throttle."""

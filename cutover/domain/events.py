@@ -129,7 +129,10 @@ class ShadowReadCompared(Event):
 
 @dataclass(frozen=True, slots=True)
 class SweepFinished(Event):
-    """A sweep ended: `outcome` clean|drift|divergent|partial|failed. `ledger` is None unless a count was had."""
+    """A sweep ended: `outcome` clean|drift|divergent|partial|failed|not_applicable.
+
+    `ledger` is None unless a count was had.
+    """
 
     kind: str
     outcome: str
@@ -163,6 +166,17 @@ class SweepCanary(Event):
     planted: Mapping[str, int]
     caught: Mapping[str, int]
     trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecallCompared(Event):
+    """A recall sweep repeated `reads` reads on both stores: mean overlap@10 (0..1) and mean Kendall's tau-b (−1..1),
+    None where nothing was left to compare; memories by which visibility differs, by `recall.Direction`."""
+
+    overlap: float | None
+    rank_agreement: float | None
+    reads: int
+    visibility: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Pure: whoever gathers the evidence calls a function here and gets a verdict that
 Three questions are answered (observability §1): may a phase be entered (`gate`), do the invariants of a phase that
 was entered hold (`invariants`), and can traffic be served now (`serving`).
 
-These are the gates' first form. Soak times, certificates, approvals and recall come with the fuller gates; a check
+These are the gates' first form. Soak times, certificates and approvals come with the fuller gates; a check
 that is not made is not listed, so nothing here reports more than was looked at.
 """
 
@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from cutover.domain.phase import Phase, step
+from cutover.domain.recall import DEPTH, OVERLAP_REQUIRED
 
 REQUIRED_CAPABILITIES = frozenset({"fts"})
 """Without full-text search in the plugin, v1's `q` has no counterpart from A3 on."""
@@ -135,6 +136,15 @@ class Evidence:
     backfill_remaining: int | None = None
     quarantined: int | None = None
     quarantine_acknowledged: int = 0
+
+    recall_overlap: float | None = None
+    """Mean overlap@10 of the last recall sweep, 0..1."""
+    recall_visibility: int | None = None
+    """Memories that the plugin shows to readers who may not see them, or hides from those who may."""
+    recall_live: int = 0
+    """Reads of that sweep which callers had made."""
+    recall_age_seconds: float | None = None
+    recall_max_age_seconds: float = 2700.0
 
 
 Judge = Callable[[Evidence], Check]
@@ -318,6 +328,30 @@ def quarantine(e: Evidence) -> Check:
     return Check("quarantine", _verdict(good), open_, "memories", "= 0", why, next_step)
 
 
+def recall(e: Evidence) -> Check:
+    """The plugin answers as legacy does, and shows every reader exactly what they may see."""
+    age = e.recall_age_seconds
+    if e.recall_overlap is None or e.recall_visibility is None or age is None:
+        seen, good = "no recall sweep has come to a result", False
+    elif age > e.recall_max_age_seconds:
+        seen, good = f"the last recall sweep ended {age:.0f} s ago", False
+    else:
+        seen = f"overlap@{DEPTH} {e.recall_overlap:.4f}, visibility differs for {e.recall_visibility} memories"
+        good = e.recall_overlap >= OVERLAP_REQUIRED and e.recall_visibility == 0
+    status = _verdict(good)
+    if good and e.recall_live == 0:
+        status, seen = Status.WARN, f"{seen}; no live queries were sampled, only lists of workspaces"
+    return Check(
+        "recall",
+        status,
+        e.recall_overlap,
+        "ratio",
+        f">= {OVERLAP_REQUIRED}, no visibility differences, within {e.recall_max_age_seconds:.0f} s",
+        f"recall: {seen}",
+        "" if good else "cutover sweep run --kind recall",
+    )
+
+
 def traffic(e: Evidence) -> Check:
     """Memory traffic is being served."""
     why = f"memory traffic is refused: {e.refusing}" if e.refusing else "memory traffic is served"
@@ -338,7 +372,7 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
     Phase.A0: (database, schema),
     Phase.A1: (database, schema, plugin, plugin_version, plugin_capabilities, plugin_schema, strays, canary),
     Phase.A2: (database, schema, plugin, marks_drained, unexplained, sweep_fresh),
-    Phase.A3: (database, schema, plugin, backfill, quarantine, unexplained, sweep_fresh, marks_drained),
+    Phase.A3: (database, schema, plugin, backfill, quarantine, unexplained, sweep_fresh, marks_drained, recall),
 }
 _INVARIANTS: dict[Phase, tuple[Judge, ...]] = {
     Phase.A0: (database, schema),

@@ -8,6 +8,7 @@ from cutover.domain.phase import Phase
 from cutover.engine.backfill import Backfill
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.digest_sweep import DigestSweeper
+from cutover.engine.recall_sweep import RecallSweeper
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
 
@@ -22,12 +23,14 @@ class Operations:
         backfill: Backfill,
         creation_times: CreationTimes,
         digests: DigestSweeper | None,
+        recall: RecallSweeper,
     ) -> None:
         self._transition = transition
         self._sweeper = sweeper
         self._backfill = backfill
         self._creation_times = creation_times
         self._digests = digests
+        self._recall = recall
 
     async def change_phase(self, target: Phase, *, actor: str, reason: str, expected_epoch: int) -> dict[str, Any]:
         """Go one step; raises `IllegalStep`."""
@@ -48,8 +51,8 @@ class Operations:
         return {"run": str(await self._digests.request(full=full, requested_by=actor)), "kind": "digest", "full": full}
 
     async def run_recall_sweep(self, actor: str) -> dict[str, Any]:
-        """Compare what both stores answer to recent queries, now."""
-        raise OperatorError("this daemon has no recall sweeps", next_step="cutover sweep run --kind count")
+        """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
+        return await self._recall.sweep(actor)
 
     async def start_backfill(
         self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str

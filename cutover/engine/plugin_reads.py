@@ -12,21 +12,20 @@ a large one does not crowd out the others; where rows cut off by the cap could b
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 from uuid import UUID
 
 from cutover.domain.errors import NotFound, PluginError, PluginRejected, Refused
 from cutover.domain.events import Observer, StoreCalled
-from cutover.domain.memory import LegacyMemory, PluginMemory
+from cutover.domain.memory import Kind, LegacyMemory, PluginMemory
 from cutover.domain.namespace import Scope, WorkspaceTree, name_for
 from cutover.domain.propagation import unpack
 from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.v1_view import holds_first, in_order, row_of
 from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
-from cutover.stores.plugin import PluginClient
 
 CAP = 100
 """Most memories that one search of the contract gives."""
@@ -92,6 +91,23 @@ class Reporting:
         self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, time.monotonic() - started))
 
 
+class Searches(Protocol):
+    """The contract's search, however it is sent: at once, or in the background's turn."""
+
+    async def search(
+        self,
+        namespaces: Collection[str],
+        query: str = "",
+        kinds: Collection[Kind] = (),
+        limit: int | None = None,
+        embedding: Collection[float] | None = None,
+        *,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[PluginMemory]:
+        """As `PluginClient.search`."""
+
+
 class PluginReads:
     """v1's and the contract's reads on the plugin. Raises `PluginError`s; never looks at `agent_memories`.
 
@@ -102,7 +118,7 @@ class PluginReads:
     def __init__(
         self,
         legacy: LegacyStore,
-        plugin: PluginClient,
+        plugin: Searches,
         *,
         timeout: float = PLUGIN_SECONDS,
         reporting: Reporting | None = None,

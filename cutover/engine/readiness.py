@@ -13,11 +13,13 @@ from cutover.domain.errors import CutoverError
 from cutover.domain.events import GateJudged, Observer
 from cutover.domain.gate import Evidence, HealthReport, Status, every_check, gate, readiness_for, report, serving
 from cutover.domain.phase import Phase
+from cutover.domain.recall import Direction
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
+from cutover.engine.recall_sweep import RecallSweeper
 from cutover.engine.reconciler import Reconciler
 from cutover.engine.sweep import CountSweeper
 from cutover.stores import migrate
@@ -42,11 +44,13 @@ class Readiness:
         reconciler: Reconciler,
         sweeper: CountSweeper,
         backfill: Backfill,
+        recall: RecallSweeper,
         plugin_database: PluginDatabase | None,
         plugin_gate: PluginGate,
         observer: Observer,
         *,
         sweep_interval: float,
+        recall_max_age: float,
     ) -> None:
         self._tenant = tenant
         self._database = database
@@ -56,6 +60,8 @@ class Readiness:
         self._reconciler = reconciler
         self._sweeper = sweeper
         self._backfill = backfill
+        self._recall = recall
+        self._recall_max_age = recall_max_age
         self._plugin_database = plugin_database
         self._gate = plugin_gate
         self._observer = observer
@@ -109,6 +115,8 @@ class Readiness:
             backfill_remaining=None if progress is None else max(0, progress.total - progress.scanned),
             quarantined=backlog.quarantined if backlog is not None else None,
             quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
+            **_recall_evidence(self._recall),
+            recall_max_age_seconds=self._recall_max_age,
             **self._slow,
         )
 
@@ -157,6 +165,7 @@ class Readiness:
             "journal_rows": self._reconciler.journal_rows,
             "in_flight": self._admission.in_flight,
             "drift": sweep.as_json() if sweep is not None else None,
+            "recall": self._recall.last,
         }
 
     async def _look(self) -> None:
@@ -197,6 +206,19 @@ class Readiness:
             "plugin_schema_known": schema.known,
             "stray_rows": sum(strays.values()),
         }
+
+
+def _recall_evidence(recall: RecallSweeper) -> dict[str, Any]:
+    last, finished_at = recall.result, recall.finished_at
+    if last is None or finished_at is None:
+        return {}
+    seen = last["visibility"]
+    return {
+        "recall_overlap": last["overlap"],
+        "recall_visibility": seen[Direction.MORE] + seen[Direction.LESS],
+        "recall_live": last["reads"]["live"],
+        "recall_age_seconds": (datetime.now(UTC) - finished_at).total_seconds(),
+    }
 
 
 def _words(error: Exception) -> str:

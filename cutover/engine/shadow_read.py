@@ -28,7 +28,9 @@ from cutover.domain.memory import LegacyMemory
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import PhaseState
 from cutover.domain.requests import ListMemories, SearchMemories
-from cutover.engine.plugin_reads import DEFAULT_SEARCH_LIMIT, Budget, PluginReads
+from cutover.engine.plugin_reads import Budget, PluginReads
+from cutover.engine.query_sample import QuerySample
+from cutover.engine.replay import replay
 from cutover.stores.legacy import LegacyStore
 
 CAPACITY = 256
@@ -105,6 +107,7 @@ class ShadowReader:
         recent_seconds: float = 5.0,
         capacity: int = CAPACITY,
         chance: Callable[[], float] = random.random,
+        sample: QuerySample | None = None,
     ) -> None:
         self._tenant = tenant
         self._legacy = legacy
@@ -115,12 +118,18 @@ class ShadowReader:
         self._recent = recent_seconds
         self._capacity = capacity
         self._chance = chance
+        self._sample = sample
         self._fresh: deque[_Look] = deque()
         self._again: deque[_Look] = deque()  # in the order of `not_before`: every pause is equally long
         self._offered = asyncio.Event()
 
     def offer(self, read: ListMemories | SearchMemories) -> None:
-        """A read that legacy has just answered. Both sides are read anew when its turn comes: seconds may pass."""
+        """A read that legacy has just answered. Both sides are read anew when its turn comes: seconds may pass.
+
+        Recall sweeps repeat such reads too: `sample` is offered every one, whatever the ratio.
+        """
+        if self._sample is not None:
+            self._sample.offer(read)
         if self._chance() >= self._ratio:
             return
         if len(self._fresh) + len(self._again) >= self._capacity:
@@ -175,34 +184,12 @@ class ShadowReader:
 
     async def _answers(self, read: ListMemories | SearchMemories) -> Answers:
         budget = Budget(time.monotonic() + 2 * LOOK_SECONDS)
+        answered = await replay(self._legacy, self._plugin, read, budget=budget, timeout=LOOK_SECONDS)
+        expected: frozenset[UUID] = frozenset()
         if isinstance(read, ListMemories):
-            rows = await self._legacy.list(read, timeout=LOOK_SECONDS)
-            page = await self._plugin.list(read, budget=budget)
-            return Answers(
-                legacy=tuple(row.id for row in rows),
-                plugin=tuple(row.id for row in page.memories),
-                expected=await self._not_for(read, rows),
-                limit=min(max(read.limit, 1), 50),
-                partial=page.partial,
-            )
-        limit = read.limit or DEFAULT_SEARCH_LIMIT
-        found = await self._legacy.search(
-            read.namespaces,
-            text=read.query,
-            kinds=read.kinds,
-            limit=limit,
-            natives=True,
-            embedding=read.embedding,
-            timeout=LOOK_SECONDS,
-        )
-        result = await self._plugin.search(read, budget=budget)
-        return Answers(
-            legacy=tuple(memory.id for memory in found),
-            plugin=tuple(memory.id for memory in result.memories),
-            expected=frozenset(),
-            limit=limit,
-            partial=result.partial,
-        )
+            expected = await self._not_for(read, answered.rows)
+        pages = answered.answers
+        return Answers(pages.legacy, pages.plugin, expected, pages.limit, pages.partial)
 
     async def _not_for(self, read: ListMemories, rows: Sequence[LegacyMemory]) -> frozenset[UUID]:
         """Rows that v1 shows and v2 is meant not to: GLOBAL ones of another root, and those of no workspace."""

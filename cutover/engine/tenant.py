@@ -21,6 +21,7 @@ from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill, BackfillLimits
+from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
@@ -36,8 +37,10 @@ from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.plugin_process import PluginProcess, check_pgvector
 from cutover.engine.plugin_reads import PluginReads, Reporting
+from cutover.engine.query_sample import QuerySample
 from cutover.engine.read import Reads
 from cutover.engine.readiness import Readiness
+from cutover.engine.recall_sweep import RecallLimits, RecallSweeper
 from cutover.engine.reconciler import Reconciler
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
@@ -58,11 +61,13 @@ from cutover.stores.notifications import Notifications
 from cutover.stores.plugin import PluginClient
 from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
 from cutover.stores.quarantine import QuarantineStore
+from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
 from cutover.stores.strays import PluginStrays
 
 _APPLICATION = "cutover"
 _FLUSH_SECONDS = 5.0
+_RECALL_AGE = 900.0
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
 """Looser than the limiter's own defaults: a latency seen from here includes the turn of our own busy event loop, which
 no smaller limit shortens. With the defaults the limit sat at 2 to 7 and a backfill ran at two thirds of its rate."""
@@ -96,6 +101,8 @@ class TenantOptions:
     digest_interval: float = 600.0
     digest_full_interval: float = 86_400.0
     sweep_load: LoadPolicy = DEFAULT_LOAD
+    recall_interval: float = 900.0
+    """0: recall sweeps on demand only."""
 
 
 class Tenant:
@@ -154,9 +161,11 @@ class Tenant:
             self.legacy, client, timeout=options.plugin_timeout, reporting=Reporting(self.name, observer, self.health)
         )
         unreported = PluginReads(self.legacy, client, timeout=options.plugin_timeout)
+        sample = QuerySample()
         self._shadow = ShadowReader(
             tenant=self.name, legacy=self.legacy, plugin=unreported, phase=self.phase.current, observer=observer,
             ratio=options.shadow_ratio, recent_seconds=options.quarantine + options.delivery_deadline,
+            sample=sample,
         )  # fmt: skip
         self.memories = MemoryService(
             admission=self.admission,
@@ -188,16 +197,22 @@ class Tenant:
         self._transition = Transition(
             database, ledger, self.phase, self.health, self._reconciler, strays, self.name, observer
         )
-        self.operations = Operations(
-            self._transition, self._sweeper, self._backfill, self._creation_times, self.digests
-        )
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
             self._reconciler.wake, max_backlog=options.max_backlog,
         )  # fmt: skip
+        self._recall = RecallSweeper(
+            self.name, RecallStore(database), self.legacy, BackgroundSearch(client, gate), sample, runs,
+            self.phase.current, observer, RecallLimits(options.quarantine + options.delivery_deadline),
+            situation=self._situation,
+        )  # fmt: skip
+        self.operations = Operations(
+            self._transition, self._sweeper, self._backfill, self._creation_times, self.digests, self._recall
+        )
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
-            self._backfill, plugin_database, gate, observer, sweep_interval=options.sweep_interval,
+            self._backfill, self._recall, plugin_database, gate, observer, sweep_interval=options.sweep_interval,
+            recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
         )  # fmt: skip
 
     @property
@@ -251,6 +266,8 @@ class Tenant:
             self._options.database_url, "cutover_phase", application_name=f"{_APPLICATION}-listen"
         )
         due = schedule.every(self._options.sweep_interval, f"sweep.count {self.name}")
+        interval = self._options.recall_interval
+        recall_due = schedule.every(interval, f"sweep.recall {self.name}") if interval else None
         yield f"phase {self.name}", lambda: self._watch_phase(notifications)
         yield f"probe {self.name}", self.health.run
         yield f"reconcile {self.name}", lambda: self._reconciler.run(backfill=False)
@@ -265,6 +282,7 @@ class Tenant:
             yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
             yield f"digest-full-due {self.name}", lambda: self._digest_when(full, full=True)
         yield f"shadow {self.name}", self._shadow.run
+        yield f"recall {self.name}", lambda: self._recall.run(recall_due)
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._transition.run
         yield f"gates {self.name}", self._readiness.watch_gates
@@ -306,6 +324,11 @@ class Tenant:
             await self.phase.run(notifications.wait)
         finally:
             await notifications.close()
+
+    def _situation(self) -> tuple[int | None, str | None]:
+        """Evidence about reads is had anew when the phase has changed, and when a backfill has begun or ended."""
+        state, progress = self.phase.state, self._backfill.progress
+        return (state.epoch if state else None, progress.state if progress else None)
 
     async def _sweep_when(self, due: asyncio.Event) -> None:
         due.set()  # the first one at start: evidence must not wait for the first interval

@@ -97,6 +97,15 @@ class Runs:
         assert row is not None  # noqa: S101 - aggregates give one row
         return dict(row) if row["buckets"] else None
 
+    async def interrupt_older(self, kind: str, seconds: float) -> None:
+        """Close runs that a killed daemon left behind: under way for longer than any of the kind can be."""
+        await self._database.execute(
+            "update cutover.task_run set state = 'interrupted', finished_at = now()"
+            " where kind = $1 and state = 'running' and started_at < now() - make_interval(secs => $2)",
+            kind,
+            seconds,
+        )
+
     async def prune(self, kind: str, keep_days: int) -> None:
         """Old runs of a frequent kind; those with checkpoints stay (append-only)."""
         await self._database.execute(

@@ -25,6 +25,7 @@ FAST: Mapping[str, str] = {
     "CUTOVER_PROBE_INTERVAL": "0.2",
     "CUTOVER_PROBE_TIMEOUT": "0.5",
     "CUTOVER_SWEEP_INTERVAL": "3600",
+    "CUTOVER_RECALL_INTERVAL": "0",
     "CUTOVER_LOG_FORMAT": "json",
 }
 """The daemon's waiting times, shortened so that a test sees a quarantine time pass. T_z (2 s) stays above the

@@ -127,5 +127,6 @@ def _options(database_url: str, plugin_url: str) -> TenantOptions:
         reconciler_senders=4,
         shadow_ratio=0.0,
         sweep_interval=3600.0,
+        recall_interval=0.0,
         backfill=BackfillLimits(chunk=500, rate=0.0, queue=1000, pause_file=None),
     )

@@ -186,11 +186,15 @@ async def test_sweep_and_backfill_over_the_api(http: httpx.AsyncClient, admin: d
         async def complete() -> bool:
             return bool((await http.get("/api/v1/backfill")).json()["complete"])
 
+        async def a3_opens() -> bool:
+            return (await http.get("/readyz/A3")).status_code == 200
+
         await until(complete, "backfill complete", timeout=PATIENCE, every=0.1)
         swept = await post("sweeps", {"kind": "count"})
         assert swept["outcome"] == "clean"
         status = (await http.get("/api/v1/status")).json()
         assert status["drift"]["unexplained"] == 0
+        await until(a3_opens, "the gate of A3, with recall compared since the backfill", timeout=PATIENCE, every=0.1)
         body = await reads(http, "/readyz/A3", 200)
         assert body["target"] == "A3"
     finally:

@@ -36,6 +36,10 @@ GOOD = Evidence(
     backfill_complete=True,
     backfill_remaining=0,
     quarantined=0,
+    recall_overlap=0.9995,
+    recall_visibility=0,
+    recall_live=40,
+    recall_age_seconds=300.0,
 )
 FAULTS = {
     "database": {"database_reachable": False, "database_why": "connection refused"},
@@ -51,6 +55,7 @@ FAULTS = {
     "sweep_fresh": {"sweep_age_seconds": 999.0},
     "backfill": {"backfill_complete": False, "backfill_remaining": 12},
     "quarantine": {"quarantined": 3, "quarantine_acknowledged": 2},
+    "recall": {"recall_overlap": 0.9989},
 }
 UNKNOWN = {
     "schema": {"schema_version": None},
@@ -62,6 +67,7 @@ UNKNOWN = {
     "sweep_fresh": {"sweep_age_seconds": None},
     "backfill": {"backfill_complete": False, "backfill_remaining": None},
     "quarantine": {"quarantined": None},
+    "recall": {"recall_overlap": None},
 }
 GATE_CHECKS = {
     Phase.A1: {
@@ -84,6 +90,7 @@ GATE_CHECKS = {
         "unexplained_drift",
         "sweep_fresh",
         "marks",
+        "recall",
     },
 }
 BEFORE = {Phase.A1: Phase.A0, Phase.A2: Phase.A1, Phase.A3: Phase.A2}
@@ -115,6 +122,26 @@ def test_a_contract_only_plugin_warns_but_does_not_close_the_gate() -> None:
     verdict = report("acme", Phase.A0, Phase.A1, gate(Phase.A1, evidence))
     assert verdict.status is Status.WARN
     assert verdict.http_status == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"recall_visibility": 1},
+        {"recall_visibility": None},
+        {"recall_age_seconds": 2701.0},
+        {"recall_age_seconds": None},
+    ],
+)
+def test_a_leak_or_an_old_recall_sweep_closes_the_gate(fault: dict[str, Any]) -> None:
+    checks = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, **fault))}
+    assert checks["recall"].status is Status.FAIL
+    assert checks["recall"].next == "cutover sweep run --kind recall"
+
+
+def test_recall_without_live_queries_warns() -> None:
+    checks = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, recall_live=0))}
+    assert (checks["recall"].status, checks["recall"].next) == (Status.WARN, "")
 
 
 def test_young_marks_of_live_traffic_do_not_close_a_gate() -> None:

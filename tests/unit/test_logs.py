@@ -177,6 +177,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "divergences.counted",
         "findings.settled",
         "sweep.canary",
+        "recall.compared",
         "backfill.advanced",
         "gate.judged",
         "task.failed",
@@ -209,6 +210,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.DivergencesCounted(t, {"content": 7}, 12.0)
     yield events.FindingsSettled(t, "repair", 7, "alice")
     yield events.SweepCanary(t, "digest", {"missing": 2}, {"missing": 1}, False)
+    yield events.RecallCompared(t, 1.0, None, 12, {"plugin_shows_more": 1})
     yield events.BackfillAdvanced(t, 500, 0, 1, 4500, 1000.0, 4.5, "")
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
