@@ -29,6 +29,7 @@ _LASTING = ("operator", "pause_file", "plugin")
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would be copied and what cannot be placed.")
 @click.option("--apply", is_flag=True, help="Copy. Run it again after any interruption: it goes on.")
+@click.option("--verify", is_flag=True, help="Compare both stores exactly, memory by memory; copies nothing.")
 @click.option("--pause", is_flag=True, help="Hold the one that runs.")
 @click.option("--resume", is_flag=True, help="Let it go on.")
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
@@ -45,11 +46,15 @@ def backfill(
     Exit code 3 when something could not be placed, 1 when it failed.
     """
     from cutover.cli.ops_client import Ops
+    from cutover.cli.verify import verify
 
     mode = _one_mode(modes)
     with Ops(tenant=tenant, timeout=120.0) as ops:
         if mode in ("pause", "resume"):
             emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
+            return
+        if mode == "verify":
+            verify(ops, workspace, form)
             return
         if mode == "apply":
             confirm(yes, f"This copies {'one workspace' if workspace else 'every memory'} to the plugin.")
@@ -78,7 +83,7 @@ def _one_mode(modes: dict[str, bool]) -> str:
     """The mode that was given; none and several are usage errors: the last of two must not win over a dry run."""
     given = [name.replace("_", "-") for name, on in modes.items() if on]
     if not given:
-        raise click.UsageError("Give --dry-run or --apply (or --pause, --resume).")
+        raise click.UsageError("Give --dry-run, --apply or --verify (or --pause, --resume).")
     if len(given) > 1:
         raise click.UsageError(f"Give one of {' and '.join(f'--{name}' for name in given)}, not both.")
     return given[0]

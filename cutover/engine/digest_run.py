@@ -6,6 +6,7 @@
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,18 @@ class DigestStores:
     mend_times: MendTimes
 
 
+@dataclass(frozen=True, slots=True)
+class DigestScope:
+    """What a run looks at. `everything`: as if the backfill had been everywhere, so that whatever it has not copied yet
+    counts as missing (verify). `workspace_id`: this workspace's memories only."""
+
+    everything: bool = False
+    workspace_id: UUID | None = None
+
+
+_ALL = DigestScope()
+
+
 @dataclass(slots=True)
 class Tally:
     """What one sweep has come to so far; kept in its checkpoints. Rows and seconds."""
@@ -78,6 +91,8 @@ class Tally:
     mended: int = 0
     throttled: float = 0.0
     canary: dict[UUID, frozenset[DivergenceClass]] = field(default_factory=dict)
+    workspaces: Counter[UUID | None] = field(default_factory=Counter)
+    """Expected rows by workspace, where they are asked for. Not part of a checkpoint."""
 
     def as_json(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -109,9 +124,11 @@ class DigestRun:
         tally: Tally,
         *,
         share: float,
-        last: Mapping[str, Any] | None,
+        last: Mapping[str, Any] | None = None,
+        scope: DigestScope = _ALL,
     ) -> None:
         """`share`: of the time, how much may be spent in statements. `last`: the outcome of the sweep before."""
+        self._scope = scope
         self._stores = stores
         self._reader = stores.reader
         self._findings = stores.findings
@@ -176,7 +193,9 @@ class DigestRun:
             self._planted = await self._canaries.plant(self._run)
         else:
             self._planted = await self._canaries.planted_by(self._run)
-        if since is None:
+        if self._scope.workspace_id is not None:
+            await self._one_workspace(self._scope.workspace_id)
+        elif since is None:
             await self._whole()
         else:
             await self._changed(since, situation.horizon)
@@ -198,7 +217,7 @@ class DigestRun:
         verdict = judge(self._planted, tally.canary)
         now = await self._reader.situation()
         coverage = 1.0
-        if self._full and not now.everything_reached:
+        if self._full and not now.everything_reached and not self._scope.everything:
             coverage = tally.compared / tally.expected_rows if tally.expected_rows else 0.0
         outcome, why = "clean", ""
         if sum(confirmed.values()):
@@ -260,11 +279,12 @@ class DigestRun:
         reached_to = situation.reached_to
         suspicions: list[Suspicion] = []
         buckets: list[BucketRows] = []
-        if situation.everything_reached or (reached_to is not None and low <= reached_to):
-            if not situation.everything_reached and reached_to is not None:
+        all_reached = situation.everything_reached or self._scope.everything
+        if all_reached or (reached_to is not None and low <= reached_to):
+            if not all_reached and reached_to is not None:
                 high = min(high, reached_to)
             expected, held, ids = await self._compare(low, high)
-            suspicions = await self._look(ids)
+            suspicions = await self._look(ids, reached=True)
             buckets = _bucket_rows(expected, held, ids)
             self._tally.expected_rows += sum(each.rows for each in expected.values())
             self._tally.plugin_rows += sum(each.rows for each in held.values())
@@ -277,6 +297,8 @@ class DigestRun:
             self._tally.plugin_rows += len(there)
             self._tally.compared += len(there)
             self._tally.expected_rows += await self._reader.expected_count(low, high)
+        if self._scope.everything:
+            self._tally.workspaces.update(await self._reader.expected_workspaces(low, high, self._limits))
         self._tally.chunks += 1
         self._tally.suspects += len(suspicions)
         self._tally.position = UUID(int=high.int + 1) if high != LAST_ID else LAST_ID
@@ -311,6 +333,22 @@ class DigestRun:
             raise next(iter(_leaves(errors))) from None
         self._statements += time.monotonic() - started
         return one.result(), two.result()
+
+    # -- one workspace ------------------------------------------------------------------------------------------
+
+    async def _one_workspace(self, workspace_id: UUID) -> None:
+        """Look at every memory that is, or that the plugin says is, this workspace's. Planted faults come along."""
+        expected = await self._reader.expected_of(workspace_id)
+        ids = sorted({*expected, *await self._reader.held_of(workspace_id), *self._planted})
+        for page in _pages(ids, _LOOK):
+            await self._wait_while_busy()
+            situation = await self._check_phase()
+            suspicions = await self._look(page, reached=True)
+            self._tally.compared += len(page)
+            self._tally.suspects += len(suspicions)
+            await self._findings.stretch(self._run, situation, suspicions, (), self._tally.as_json())
+        self._tally.expected_rows = len(expected)
+        self._tally.workspaces[workspace_id] = len(expected)
 
     # -- an incremental sweep -----------------------------------------------------------------------------------
 

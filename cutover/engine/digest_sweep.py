@@ -21,12 +21,8 @@ from uuid import UUID
 
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepCanary, SweepFinished, TaskFailed
-from cutover.engine.canary_faults import CanaryFaults
 from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestStores, Tally
-from cutover.engine.digest_settle import MendTimes
 from cutover.stores.database import Database
-from cutover.stores.digest import DigestReader
-from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.runs import Run, Runs
 from cutover.stores.task_lock import DIGEST_SWEEP, task_lock
 
@@ -40,26 +36,21 @@ class DigestSweeper:
         self,
         tenant: str,
         database: Database,
-        reader: DigestReader,
-        canaries: CanaryFaults,
+        stores: DigestStores,
         runs: Runs,
         observer: Observer,
         policy: DigestPolicy,
         *,
-        mend_times: MendTimes,
         before: Callable[[], Awaitable[None]],
     ) -> None:
-        """`mend_times` sets creation times right at once; `before` brings what is pending to the plugin first."""
+        """`before` brings what is pending to the plugin first."""
         self._tenant = tenant
         self._database = database
-        self._reader = reader
-        self._canaries = canaries
+        self._stores = stores
         self._runs = runs
         self._observer = observer
         self._policy = policy
-        self._mend_times = mend_times
         self._before = before
-        self._findings = DigestFindings(database)
         self._asked = asyncio.Event()
         self._next: tuple[UUID, bool, str] | None = None
         self._sweep: DigestRun | None = None
@@ -127,8 +118,7 @@ class DigestSweeper:
     async def _carry_out(self, run: UUID, full: bool, who: str, tally: Tally) -> None:
         started = time.monotonic()
         share = self._policy.load.share if who == "schedule" else self._policy.operator_share
-        stores = DigestStores(self._reader, self._findings, self._canaries, self._mend_times)
-        sweep = DigestRun(stores, self._policy, run, tally, share=share, last=self.last)
+        sweep = DigestRun(self._stores, self._policy, run, tally, share=share, last=self.last)
         self._sweep = sweep
         state, outcome = "finished", dict[str, Any]()
         try:
@@ -150,7 +140,7 @@ class DigestSweeper:
         outcome |= {"seconds": round(seconds, 3), **sweep.time_split(seconds)}
         try:
             await self._runs.finish(run, state, outcome)
-            await self._findings.prune(int(outcome.get("horizon", 0)))
+            await self._stores.findings.prune(int(outcome.get("horizon", 0)))
         except CutoverError as error:
             self._failed(error)
         self._sweep = None

@@ -11,6 +11,8 @@ from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.recall_sweep import RecallSweeper
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
+from cutover.engine.verify import Verifier
+from cutover.stores.verify_findings import Mismatch
 
 
 class Operations:
@@ -24,6 +26,7 @@ class Operations:
         creation_times: CreationTimes,
         digests: DigestSweeper | None,
         recall: RecallSweeper,
+        verifier: Verifier | None,
     ) -> None:
         self._transition = transition
         self._sweeper = sweeper
@@ -31,6 +34,7 @@ class Operations:
         self._creation_times = creation_times
         self._digests = digests
         self._recall = recall
+        self._verifier = verifier
 
     async def change_phase(self, target: Phase, *, actor: str, reason: str, expected_epoch: int) -> dict[str, Any]:
         """Go one step; raises `IllegalStep`."""
@@ -53,6 +57,30 @@ class Operations:
     async def run_recall_sweep(self, actor: str) -> dict[str, Any]:
         """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
         return await self._recall.sweep(actor)
+
+    async def start_verify(self, *, workspace_id: UUID | None, actor: str) -> dict[str, Any]:
+        """Have everything (or one workspace) verified; gives the run. Raises `OperatorError` while one runs."""
+        return {"run": str(await self._exact().request(workspace_id=workspace_id, requested_by=actor))}
+
+    async def verify_status(self, run: UUID) -> dict[str, Any] | None:
+        """How a verification goes, or what it came to; None for a run that is not one."""
+        return await self._exact().status(run)
+
+    async def verify_mismatches(self, run: UUID, *, after: str | None, limit: int) -> dict[str, Any]:
+        """What it found, a page at a time; `next` is what to give as `after`, or None."""
+        found = await self._exact().mismatches(run, Mismatch.from_key(after) if after else None, limit)
+        return {
+            "mismatches": [each.as_json() for each in found],
+            "next": found[-1].key if len(found) == limit else None,
+        }
+
+    def _exact(self) -> Verifier:
+        if self._verifier is None:
+            raise OperatorError(
+                "the plugin's database cannot be reached, so nothing can be verified exactly",
+                next_step="cutover backfill --verify --verify-sample 50 looks at samples over the contract",
+            )
+        return self._verifier
 
     async def start_backfill(
         self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str

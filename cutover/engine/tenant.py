@@ -25,7 +25,7 @@ from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
-from cutover.engine.digest_run import DigestPolicy
+from cutover.engine.digest_run import DigestPolicy, DigestStores
 from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
@@ -47,10 +47,12 @@ from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
+from cutover.engine.verify import Verifier
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.digest import DigestReader
+from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.drift import DriftCounter
 from cutover.stores.findings import FindingStore
 from cutover.stores.ledger import Ledger
@@ -189,7 +191,9 @@ class Tenant:
             else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE, FAULTS_NAMESPACE))
         )
         self._sweeper = CountSweeper(self.name, counter, runs, observer)
-        self.digests = _digests(options, database, plugin_database, client, runs, observer, self._creation_times)
+        proof = _proof(options, database, plugin_database, client, runs, observer, self._creation_times)
+        self.digests: DigestSweeper | None = proof[0] if proof is not None else None
+        self._verifier = proof[1] if proof is not None else None
         self._backfill = Backfill(
             self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
         )
@@ -207,7 +211,13 @@ class Tenant:
             situation=self._situation,
         )  # fmt: skip
         self.operations = Operations(
-            self._transition, self._sweeper, self._backfill, self._creation_times, self.digests, self._recall
+            self._transition,
+            self._sweeper,
+            self._backfill,
+            self._creation_times,
+            self.digests,
+            self._recall,
+            self._verifier,
         )
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
@@ -279,6 +289,8 @@ class Tenant:
             digest = schedule.every(self._options.digest_interval, f"sweep.digest {self.name}")
             full = schedule.every(self._options.digest_full_interval, f"sweep.digest.full {self.name}")
             yield f"digest {self.name}", self.digests.run
+            if self._verifier is not None:
+                yield f"verify {self.name}", self._verifier.run
             yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
             yield f"digest-full-due {self.name}", lambda: self._digest_when(full, full=True)
         yield f"shadow {self.name}", self._shadow.run
@@ -372,7 +384,7 @@ class Tenants:
         return iter(self._tenants.values())
 
 
-def _digests(
+def _proof(
     options: TenantOptions,
     database: Database,
     tables: PluginDatabase | None,
@@ -380,22 +392,20 @@ def _digests(
     runs: Runs,
     observer: Observer,
     creation_times: CreationTimes,
-) -> DigestSweeper | None:
-    """Digest sweeps, where the plugin's tables can be read."""
+) -> tuple[DigestSweeper, Verifier] | None:
+    """Digest sweeps and verification, where the plugin's tables can be read."""
     if tables is None:
         return None
-    return DigestSweeper(
-        options.name,
-        database,
+    stores = DigestStores(
         DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,)),
+        DigestFindings(database),
         CanaryFaults(database, client, timeout=options.plugin_timeout),
-        runs,
-        observer,
-        # Whatever was on its way at the first look has landed by the second: the client's deadline, and T_z after it.
-        DigestPolicy(t_z=options.quarantine + options.plugin_timeout, load=options.sweep_load),
-        mend_times=tables.set_created_at,
-        before=creation_times.flush,
+        tables.set_created_at,
     )
+    # Whatever was on its way at the first look has landed by the second: the client's deadline, and T_z after it.
+    policy = DigestPolicy(t_z=options.quarantine + options.plugin_timeout, load=options.sweep_load)
+    sweeper = DigestSweeper(options.name, database, stores, runs, observer, policy, before=creation_times.flush)
+    return sweeper, Verifier(options.name, database, stores, runs, observer, policy, before=creation_times.flush)
 
 
 async def _start_child(

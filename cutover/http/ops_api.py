@@ -18,6 +18,7 @@ from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, au
 from cutover.http.ops_findings import OpsFindings
 from cutover.http.ops_sweeps import OpsSweeps
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
+from cutover.http.ops_verify import OpsVerify
 from cutover.http.server import Call, Route
 from cutover.http.wire import json_response, rfc3339
 
@@ -47,6 +48,7 @@ class OpsApi:
         self._cache = cache
         self._sweeps = OpsSweeps(admins, cache)
         self._findings = OpsFindings(admins, cache)
+        self._verify = OpsVerify(admins)
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
@@ -63,6 +65,7 @@ class OpsApi:
             ("POST", "backfill/resume", self.resume_backfill),
             *self._sweeps.served(),
             *self._findings.served(),
+            *self._verify.served(),
         )
         for method, path, handler in served:
             operation = path.replace("/", "_").replace("{", "").replace("}", "")

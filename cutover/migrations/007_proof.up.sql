@@ -124,3 +124,8 @@ begin
     ) select count(*) into v_count from marked;
     return v_count;
 end $$;
+
+-- What the last verification found: the same as cutover.divergence, but of one run, in which whatever the backfill has
+-- not copied counts as missing. No evidence for anything later, so it is emptied when the next one begins.
+create unlogged table cutover.verify_finding (like cutover.divergence including all);
+comment on table cutover.verify_finding is 'Mismatches of the last `backfill --verify`, by id and class; no content.';

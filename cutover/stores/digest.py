@@ -154,6 +154,25 @@ class DigestReader:
         sql = "select count(*) from public.agent_memories where id between $1 and $2"
         return int(await self._tenant.fetchval(sql, low, high, timeout=60.0))
 
+    async def expected_workspaces(self, low: UUID, high: UUID, limits: Limits) -> dict[UUID | None, int]:
+        """Expected memories of a range by workspace; None: of no workspace."""
+        rows = await self._timed(
+            self._tenant, await self._expected("digest_workspaces", _RANGE), limits, b"", low, high
+        )
+        return {row["workspace_id"]: row["rows"] for row in rows}
+
+    async def expected_of(self, workspace_id: UUID) -> list[UUID]:
+        """Ids of one workspace's memories in legacy and the journal, whatever became of them there."""
+        rows = await self._tenant.fetch(query("digest_expected_of"), workspace_id, timeout=60.0)
+        return [row["id"] for row in rows]
+
+    async def held_of(self, workspace_id: UUID) -> list[UUID]:
+        """Ids of what the plugin holds as one workspace's: by its provenance or in its own namespace."""
+        rows = await self._plugin.fetch(
+            query("digest_held_of"), str(workspace_id), f"workspace:{workspace_id}", timeout=60.0
+        )
+        return [row["id"] for row in rows]
+
     async def busy(self) -> tuple[int, int]:
         """Sessions of others at work, and of those the ones that wait for a lock: the worse of both databases."""
         worst = (0, 0)

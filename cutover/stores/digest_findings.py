@@ -60,10 +60,18 @@ def bucket_of(memory_id: UUID) -> int:
 
 
 class DigestFindings:
-    """The record of one tenant's digest sweeps."""
+    """The record of one tenant's digest sweeps; with `table`, of another run that finds in the same way (verify)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, table: str = "cutover.divergence") -> None:
         self._database = database
+        self._table = table
+
+    def _query(self, name: str) -> str:
+        return query(name).replace("cutover.divergence", self._table)
+
+    async def forget_all(self) -> None:
+        """Empty the table: what is found from now on is one run's."""
+        await self._database.execute(f"truncate {self._table}")
 
     async def stretch(
         self,
@@ -76,7 +84,7 @@ class DigestFindings:
         """Put down one stretch of a sweep: what it found, its buckets, and how far the sweep has come."""
         async with self._database.transaction() as connection:
             if suspicions:
-                await _suspect(connection, run, situation, suspicions)
+                await self._suspect(connection, run, situation, suspicions)
             if buckets:
                 await connection.execute(
                     query("findings_buckets"),
@@ -95,11 +103,11 @@ class DigestFindings:
         """Put down what one look found."""
         if suspicions:
             async with self._database.transaction() as connection:
-                await _suspect(connection, run, situation, suspicions)
+                await self._suspect(connection, run, situation, suspicions)
 
     async def open(self, past: UUID | None, limit: int) -> list[OpenFinding]:
         """Open findings of the next `limit` memories past an id, in id order."""
-        rows = await self._database.fetch(query("findings_open"), past, limit, timeout=30.0)
+        rows = await self._database.fetch(self._query("findings_open"), past, limit, timeout=30.0)
         return [
             OpenFinding(
                 row["memory_id"], DivergenceClass(row["class"]), DivergenceState(row["state"]), row["looked_at"],
@@ -121,18 +129,18 @@ class DigestFindings:
         """What a second look came to, in one transaction. `closed_by`: None says by itself, or by a repair."""
         async with self._database.transaction() as connection:
             if pairs := list(confirmed):
-                await connection.execute(query("findings_confirm"), *_columns(pairs), run)
+                await connection.execute(self._query("findings_confirm"), *_columns(pairs), run)
             if pairs := list(renewed):
                 await connection.execute(
-                    query("findings_renew"), *_columns(pairs), situation.at, str(situation.horizon), run
+                    self._query("findings_renew"), *_columns(pairs), situation.at, str(situation.horizon), run
                 )
             if pairs := list(gone):
-                await connection.execute(query("findings_close"), *_columns(pairs), closed_by)
+                await connection.execute(self._query("findings_close"), *_columns(pairs), closed_by)
 
     async def count_open(self) -> dict[str, dict[str, int]]:
         """Open findings: by state, memories by class."""
         rows = await self._database.fetch(
-            "select state, class, count(*) as rows from cutover.divergence where closed_at is null group by 1, 2"
+            f"select state, class, count(*) as rows from {self._table} where closed_at is null group by 1, 2"
         )
         found: dict[str, dict[str, int]] = {state.value: {} for state in DivergenceState}
         for row in rows:
@@ -154,28 +162,29 @@ class DigestFindings:
             timeout=60.0,
         )
 
-
-async def _suspect(connection: Connection, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]) -> None:
-    found = [(each, what) for each in suspicions for what in sorted(each.classes)]
-    await connection.execute(
-        query("findings_suspect"),
-        [each.memory_id for each, _ in found],
-        [what.value for _, what in found],
-        [each.expected.source if each.expected else "memory" for each, _ in found],
-        [_namespace(each) for each, _ in found],
-        [each.expected.workspace_id if each.expected else None for each, _ in found],
-        [each.writer for each, _ in found],
-        [each.delivered_at for each, _ in found],
-        [each.expected.state.content_hash if each.expected else None for each, _ in found],
-        [each.held.content_hash if each.held else None for each, _ in found],
-        [each.expected.state.content_length if each.expected else None for each, _ in found],
-        [each.held.content_length if each.held else None for each, _ in found],
-        [bucket_of(each.memory_id) for each, _ in found],
-        str(situation.generation),
-        run,
-        situation.at,
-        str(situation.horizon),
-    )
+    async def _suspect(
+        self, connection: Connection, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]
+    ) -> None:
+        found = [(each, what) for each in suspicions for what in sorted(each.classes)]
+        await connection.execute(
+            self._query("findings_suspect"),
+            [each.memory_id for each, _ in found],
+            [what.value for _, what in found],
+            [each.expected.source if each.expected else "memory" for each, _ in found],
+            [_namespace(each) for each, _ in found],
+            [each.expected.workspace_id if each.expected else None for each, _ in found],
+            [each.writer for each, _ in found],
+            [each.delivered_at for each, _ in found],
+            [each.expected.state.content_hash if each.expected else None for each, _ in found],
+            [each.held.content_hash if each.held else None for each, _ in found],
+            [each.expected.state.content_length if each.expected else None for each, _ in found],
+            [each.held.content_length if each.held else None for each, _ in found],
+            [bucket_of(each.memory_id) for each, _ in found],
+            str(situation.generation),
+            run,
+            situation.at,
+            str(situation.horizon),
+        )
 
 
 def _namespace(each: Suspicion) -> str | None:

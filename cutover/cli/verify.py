@@ -1,0 +1,99 @@
+"""`cutover backfill --verify`: is everything copied, exactly? A line per workspace, and every mismatching id."""
+
+import getpass
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cutover.cli.failure import DIVERGENT, ERROR
+from cutover.cli.output import emit, say
+
+if TYPE_CHECKING:
+    from cutover.cli.ops_client import Ops
+
+_POLL_SECONDS = 0.5
+_PAGE = 1000
+
+
+def verify(ops: "Ops", workspace: object, form: str) -> None:
+    """Have it verified, follow it, print what it came to; exits 3 on a mismatch, 1 when nothing could be proven."""
+    started = ops.post(
+        "/api/v1/verify", {"actor": getpass.getuser(), **({"workspace": str(workspace)} if workspace else {})}
+    )
+    told = _follow(ops, started["run"])
+    if told.get("outcome") == "failed" or told.get("state") != "finished":
+        say(f"the verification failed: {told.get('why') or told.get('state')}", "red")
+        raise click.exceptions.Exit(ERROR)
+    _show(ops, started["run"], told, form)
+    if not told.get("trusted"):
+        say(f"no evidence: {told.get('why')}", "red")
+        raise click.exceptions.Exit(ERROR)
+    if told.get("outcome") != "clean":
+        say(str(told.get("why") or f"{told['mismatches']} mismatches; cutover backfill --apply copies what is missing"))
+        raise click.exceptions.Exit(DIVERGENT)
+    quarantined = sum(each["quarantined"] for each in told.get("workspaces", ()))
+    say(
+        f"exact: {told['expected_rows']} memories expected, every one held as it should be, nothing else held"
+        + (f"; {quarantined} more are in quarantine (cutover quarantine list)" if quarantined else ""),
+        "green",
+    )
+
+
+def _show(ops: "Ops", run: str, told: dict[str, Any], form: str) -> None:
+    """Per workspace, then every mismatch. JSON and YAML get one document, so that it can be read by a program."""
+    workspaces = told.get("workspaces", [])
+    found = list(_mismatches(ops, run)) if told.get("mismatches") else []
+    if form in ("json", "yaml"):
+        emit({**told, "mismatching": found}, form)
+        return
+    # A table of thousands of clean workspaces hides the one that is not.
+    emit([each for each in workspaces if each["mismatches"]] or workspaces[:20], form)
+    if len(workspaces) > 20 and not found:
+        say(f"and {len(workspaces) - 20} more workspaces without a mismatch (-o json lists them all)")
+    if found:
+        emit(found, form)
+
+
+def _mismatches(ops: "Ops", run: str) -> Any:
+    after = ""
+    while True:
+        page = ops.get(f"/api/v1/verify/{run}/mismatches?limit={_PAGE}{after}")
+        yield from page["mismatches"]
+        if page["next"] is None:
+            return
+        after = f"&after={page['next']}"
+
+
+def _follow(ops: "Ops", run: str) -> dict[str, Any]:
+    moving = sys.stderr.isatty()
+    last = ""
+    while True:
+        told: dict[str, Any] = ops.get(f"/api/v1/verify/{run}")
+        if told.get("state") != "running":
+            if moving and last:
+                click.echo("\r\x1b[2K", err=True, nl=False)
+            return told
+        line = progress_line(told)
+        if moving:
+            click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
+        elif line != last:
+            say(line)
+        last = line
+        time.sleep(_POLL_SECONDS)
+
+
+def progress_line(told: dict[str, Any]) -> str:
+    """How far it is and what it waits for."""
+    if waiting := told.get("waiting_for"):
+        return f"verify: waiting, {waiting}"
+    progress = told.get("progress") or {}
+    line = f"verify: {progress.get('compared', 0)} compared"
+    if rate := progress.get("rate_rows_per_second"):
+        line += f", {rate:.0f} rows/s"
+    if suspects := progress.get("suspects"):
+        line += f", {suspects} differ at first look"
+    if why := progress.get("throttled"):
+        line += f" (waiting: {why})"
+    return line
