@@ -15,7 +15,7 @@ from cutover.domain.errors import CutoverError
 # name -> (module of this package, function in it, help line)
 VERBS = {
     "serve": ("serve", "serve", "Run the daemon."),
-    "status": ("status", "status", "Show every tenant's phase, plugin, marks, drift and backfill."),
+    "status": ("status", "status", "Show every tenant's phase, plugin, marks, drift, findings and backfill."),
     "doctor": ("doctor", "doctor", "Check settings, database, plugin and daemon, and print remedies."),
     "phase": ("phase", "phase", "Show or change a tenant's phase."),
     "backfill": ("backfill", "backfill", "Copy what was there before A1, through marks."),

@@ -7,12 +7,16 @@ from urllib.parse import quote
 
 import click
 
+from cutover.cli.moments import age
 from cutover.cli.output import emit, flatten, output_option, say, tenant_option
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
-COLUMNS = ("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "quarantined", "backfill")
+COLUMNS = (
+    *("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "digest", "divergent"),
+    *("quarantined", "backfill"),
+)
 
 
 @click.command()
@@ -23,7 +27,7 @@ COLUMNS = ("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "
 @tenant_option
 @output_option
 def status(watch: bool, interval: float, tenant: str | None, form: str) -> None:
-    """Show phase, plugin, marks, drift and backfill of every tenant. `-o json` has everything the daemon tells."""
+    """Show every tenant at a glance. `-o json` has everything the daemon tells."""
     from cutover.cli.ops_client import Ops
 
     with Ops(tenant=tenant) as ops:
@@ -67,6 +71,24 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "marks": flat.get("marks.total"),
         "oldest": None if flat.get("marks.oldest_seconds") is None else f"{flat['marks.oldest_seconds']:.0f} s",
         "unexplained": flat.get("drift.unexplained"),
+        "digest": _digest(one.get("digest")),
+        "divergent": _divergent(one.get("divergences")),
         "quarantined": flat.get("quarantined"),
         "backfill": backfill,
     }
+
+
+def _digest(last: dict[str, Any] | None) -> str | None:
+    """The last digest sweep's verdict and its age."""
+    if not last:
+        return None
+    word = "untrusted" if last.get("trusted") is False else last.get("outcome")
+    return f"{word}, {age(last.get('age_seconds'))}"
+
+
+def _divergent(found: dict[str, Any] | None) -> str | None:
+    """Confirmed differences, and how old the oldest is."""
+    if found is None:
+        return None
+    rows = sum((found.get("confirmed") or {}).values())
+    return f"{rows}, {age(found.get('oldest_seconds'))}" if rows else "0"

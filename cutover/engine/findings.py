@@ -22,6 +22,7 @@ from cutover.stores.findings import FindingStore, OpenFindings
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.runs import Run, Runs
 
+_DIGEST = "sweep.digest"
 _COUNT_SECONDS = 5.0
 _MOST_AT_ONCE = 5000
 """Memories per call: one transaction marks them, and they go ahead of the backfill's."""
@@ -48,7 +49,8 @@ class Backlog(Protocol):
 
 class Findings:
     """One tenant's findings. Answers are JSON-able and hold no content. `max_backlog`: live marks beyond which traffic
-    is refused; repairs fill at most half of it. `wake` tells the reconciler that there is something to deliver."""
+    is refused; repairs fill at most half of it. `wake` tells the reconciler that there is something to deliver.
+    `progress`: the digest sweep under way in this process, or None."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Findings:
         wake: Callable[[], None],
         *,
         max_backlog: int,
+        progress: Callable[[], dict[str, Any] | None],
     ) -> None:
         self._tenant = tenant
         self._findings = findings
@@ -72,10 +75,10 @@ class Findings:
         self._observer = observer
         self._wake = wake
         self._room = max(1, max_backlog // 2)
-        self.progress: Callable[[UUID], dict[str, Any] | None] = lambda _run: None
-        """How a sweep that is under way in this process stands; None for any other run."""
+        self._progress = progress
         self.open: OpenFindings | None = None
         """The last look at what is open."""
+        self._digest: Run | None = None
 
     async def watch(self) -> None:
         """Keep the counts fresh for metrics and status."""
@@ -89,6 +92,8 @@ class Findings:
     async def count(self) -> OpenFindings:
         """Look now."""
         self.open = found = await self._findings.open()
+        # From the record, not from this process: another daemon of the tenant may have swept.
+        self._digest = await self._runs.last(_DIGEST, finished=True)
         oldest = found.oldest_confirmed
         self._observer(
             DivergencesCounted(
@@ -99,17 +104,25 @@ class Findings:
         )
         return found
 
-    def status(self) -> dict[str, Any] | None:
-        """The last look, short: open findings by class with the age of the oldest confirmed one in seconds."""
+    def status(self) -> dict[str, Any]:
+        """The last look, short: the last digest sweep, and open findings by class. Ages in seconds."""
+        return {"digest": self._digest_status(), "divergences": self._open_status()}
+
+    def _digest_status(self) -> dict[str, Any] | None:
+        run = self._digest
+        if run is None or run.finished_at is None:
+            return None
+        outcome = run.outcome or {}
+        told = {key: outcome.get(key) for key in ("outcome", "trusted", "full", "coverage", "why")}
+        return {"run": str(run.id), **told, "age_seconds": _age(run.finished_at)}
+
+    def _open_status(self) -> dict[str, Any] | None:
         if self.open is None:
             return None
         oldest = self.open.oldest_confirmed
         return {
-            "confirmed": self.open.in_state(DivergenceState.CONFIRMED),
-            "suspect": self.open.in_state(DivergenceState.SUSPECT),
-            "repaired": self.open.in_state(DivergenceState.REPAIRED),
-            "accepted": self.open.in_state(DivergenceState.ACCEPTED),
-            "oldest_seconds": None if oldest is None else round((datetime.now(UTC) - oldest).total_seconds(), 1),
+            **{state.value: self.open.in_state(state) for state in DivergenceState},
+            "oldest_seconds": None if oldest is None else _age(oldest),
         }
 
     # -- sweeps ----------------------------------------
@@ -128,10 +141,11 @@ class Findings:
         run = await self._runs.get(run_id)
         if run is None or not run.kind.startswith("sweep."):
             return None
+        progress = self._progress()
         return {
             **_run(run),
             "parameters": run.parameters,
-            "progress": self.progress(run_id),
+            "progress": progress if progress is not None and progress.get("run") == str(run_id) else None,
             "buckets": await self._runs.buckets(run_id),
             "checkpoint": await self._runs.last_checkpoint(run_id),
             "found": await self._findings.of_run(run_id),
@@ -324,6 +338,10 @@ def _cursor(text: str | None) -> tuple[UUID, str] | None:
         return UUID(memory), cls
     except ValueError:
         raise InvalidRequest("after is not the `next` of a page", next_step="begin without `after`") from None
+
+
+def _age(moment: datetime) -> float:
+    return round((datetime.now(UTC) - moment).total_seconds(), 1)
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -162,6 +162,7 @@ class Readiness:
                 "oldest_seconds": round(backlog.oldest_seconds, 3),
             },
             "quarantined": backlog.quarantined if backlog is not None else None,
+            "quarantine_blocking": backlog.unacknowledged if backlog is not None else None,
             "journal_rows": self._reconciler.journal_rows,
             "in_flight": self._admission.in_flight,
             "drift": sweep.as_json() if sweep is not None else None,

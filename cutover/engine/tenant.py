@@ -204,6 +204,7 @@ class Tenant:
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
             self._reconciler.wake, max_backlog=options.max_backlog,
+            progress=lambda: None if self.digests is None else self.digests.progress,
         )  # fmt: skip
         self._recall = RecallSweeper(
             self.name, RecallStore(database), self.legacy, BackgroundSearch(client, gate), sample, runs,
@@ -326,7 +327,7 @@ class Tenant:
         """Everything an operator wants to know at a glance; no content, no secrets."""
         return {
             **self._readiness.status(),
-            "divergences": self.findings.status(),
+            **self.findings.status(),
             "backfill": await self.operations.backfill_status(),
             "plugin_child_pid": self.plugin_child_pid,
         }

@@ -74,6 +74,7 @@ class ConsolePage:
             f"<h2>Traffic</h2>{_verdict(ready, 'serving', 'not serving')}"
             f"<h2>Phases</h2><ol class=ladder>{''.join(rungs)}</ol>"
             f"<h2>Drift</h2>{_table(status.get('drift'))}"
+            f"<h2>Proof</h2>{_proof(status)}"
             f"<h2>Backfill</h2>{_table(status.get('backfill'))}"
         )
 
@@ -118,6 +119,37 @@ def _table(values: Any) -> str:
             _row(f"{name} {part}", each) for part, each in parts if each != "" and isinstance(each, str | int | float)
         ]
     return f"<table>{''.join(rows)}</table>" if rows else "<p class=quiet>nothing yet</p>"
+
+
+def _proof(status: Mapping[str, Any]) -> str:
+    """The last digest sweep, what is confirmed and open, and what is in quarantine; each with the next command."""
+    digest, found, blocking = status.get("digest"), status.get("divergences") or {}, status.get("quarantine_blocking")
+    if digest is None:
+        lines = [_line("warn", "no digest sweep yet", "cutover sweep run --kind digest --full")]
+    else:
+        good = digest["trusted"] and digest["outcome"] == "clean"
+        words = f"last digest sweep: {digest['outcome']}{'' if digest['trusted'] else ', not trusted'}"
+        words += f", {'full' if digest['full'] else 'incremental'}, {_ago(digest['age_seconds'])}"
+        lines = [_line("pass" if good else "fail", words, "" if good else f"cutover sweep show {digest['run']}")]
+    if confirmed := found.get("confirmed"):
+        classes = ", ".join(f"{rows} {cls}" for cls, rows in confirmed.items())
+        words = f"confirmed differences: {classes}; the oldest was seen {_ago(found['oldest_seconds'])}"
+        lines.append(_line("fail", words, "cutover divergence list --groups"))
+    if blocking:
+        lines.append(_line("fail", f"{blocking} memories in quarantine block the cutover", "cutover quarantine list"))
+    return f"<ul class=why>{''.join(lines)}</ul>"
+
+
+def _line(kind: str, words: str, command: str) -> str:
+    step = f"<br><small>next: <code>{escape(command)}</code></small>" if command else ""
+    return f"<li><span class={kind}>{kind}</span> {escape(words)}{step}</li>"
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} seconds ago"
 
 
 def _row(name: str, value: str | float) -> str:

@@ -238,3 +238,41 @@ def test_without_the_right_token_nothing_is_settled(running: Served, workspace: 
     assert not marked(running, memory)
     (row,) = stranger.json("divergence", "list")["divergences"]
     assert row["state"] == "confirmed"
+
+
+def test_from_a_difference_to_its_end(postgres: EmbeddedPostgres) -> None:
+    """A sweep finds what vanished from the plugin, a repair brings it back, the next sweep closes the finding."""
+    quick = {"MEMORY_PLUGIN_TIMEOUT": "1", "CUTOVER_QUARANTINE_SECONDS": "1", "CUTOVER_DIGEST_INTERVAL": "1h"}
+    with served(postgres, "A2", settings=quick, rows=40) as made:
+        command = Command(made)
+        assert command("backfill", "--apply", "--yes").returncode == 0
+        (lost,) = asyncio.run(made.execute("DELETE FROM memory_plugin.memory_records WHERE id ="
+            " (SELECT id FROM agent_memories ORDER BY id LIMIT 1) RETURNING id"))  # fmt: skip
+
+        swept = a_digest(command, made, "--full", code=3)
+        assert (swept["outcome"], swept["trusted"]) == ("divergent", True), swept
+        assert swept["confirmed"] == {"missing_in_plugin": 1}
+        (group,) = command.json("divergence", "list", "--groups")["groups"]
+        assert (group["class"], group["examples"]) == ("missing_in_plugin", [str(lost["id"])])
+        shown = command("sweep", "show")
+        assert (shown.returncode, swept["run"] in shown.stdout) == (0, True)
+        assert "missing_in_plugin" in shown.stdout, "what it found"
+
+        repaired = command.json("divergence", "repair", "--group", group["group"], "--yes")
+        assert repaired["marked"] == 1
+        wait_for(lambda: in_plugin(made, lost["id"]), lambda: repaired)
+        swept = a_digest(command, made, code=0)
+        assert (swept["outcome"], swept["trusted"], swept["full"]) == ("clean", True, False), swept
+        assert command.json("divergence", "list")["divergences"] == []
+        (finding,) = command.json("divergence", "show", str(lost["id"]))["findings"]
+        assert (finding["closed_by"], finding["repair_by"] is not None) == ("repair", True)
+        wait_for(lambda: "clean, " in command("status", "-o", "tsv").stdout, lambda: command("status").stdout)
+
+
+def a_digest(command: Command, made: Served, *options: str, code: int) -> Any:
+    """One digest sweep from its start to its end, after any that is under way."""
+    wait_for(
+        lambda: all(one["state"] != "running" for one in command.json("sweep", "list", "--kind", "digest")),
+        made.daemon.child.last_words,
+    )
+    return command.json("sweep", "run", "--kind", "digest", *options, code=code)
