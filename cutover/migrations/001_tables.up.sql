@@ -45,7 +45,7 @@ create table cutover.mark (
     ambiguous   boolean not null default false,
     attempts    integer not null default 0,
     last_error  text,
-    origin      text not null check (origin in ('write', 'bypass', 'backfill', 'repair', 'reparent', 'truncate', 'purge', 'journal')),
+    origin      text not null check (origin in ('write', 'bypass', 'backfill', 'repair', 'reparent', 'truncate', 'purge', 'journal', 'kv')),
     writer      text not null default '',
     marked_at   timestamptz not null default now(),
     check (ambiguous = (lease_id is not null))
@@ -82,7 +82,7 @@ comment on table cutover.tombstone is 'Acknowledged deletes; outlives soak, back
 create table cutover.quarantine (
     memory_id       uuid primary key,
     workspace_id    uuid,
-    reason          text not null check (reason in ('no_workspace', 'workspace_gone', 'empty_content', 'refused_by_plugin')),
+    reason          text not null check (reason in ('no_workspace', 'workspace_gone', 'empty_content', 'refused_by_plugin', 'id_taken')),
     detail          text not null default '',
     rev             bigint not null,
     first_seen      timestamptz not null default now(),
@@ -94,6 +94,7 @@ create table cutover.quarantine (
     check (acknowledged_by <> '' and why <> '')
 );
 comment on table cutover.quarantine is 'What cannot be placed in the plugin, with its reason; never dropped (domain §4.12).';
+comment on column cutover.quarantine.reason is 'id_taken speaks of a K/V row whose id a memory has; the memory itself is well.';
 
 create table cutover.journal (
     seq          bigint generated always as identity primary key,

@@ -86,7 +86,10 @@ begin
         rev = excluded.rev,
         held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
         -- A live change outranks the copy; a bypass is remembered until it is delivered.
-        origin = case when m.origin = 'bypass' or excluded.origin = 'backfill' then m.origin else excluded.origin end,
+        origin = case when m.origin = 'bypass' or excluded.origin = 'backfill' then m.origin
+                      -- A K/V row that shares its id with a memory says nothing about the memory's mark.
+                      when excluded.origin = 'kv' and m.origin <> 'backfill' then m.origin
+                      else excluded.origin end,
         writer = case when m.origin = 'bypass' and excluded.origin <> 'bypass' then m.writer else excluded.writer end,
         attempts = 0,
         lease_id = case when v_lease is null then m.lease_id

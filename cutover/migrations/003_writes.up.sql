@@ -87,9 +87,10 @@ create type cutover.write_result as (
     fingerprint bytea,
     held_in     text[],
     attempts    integer,
-    origin      text
+    origin      text,
+    kv          jsonb
 );
-comment on type cutover.write_result is 'What one write came to. status: ok, replay, exists, no_workspace, not_root, misplaced, missing, unchanged, busy, closed, native, conflict; from claim_marks: upsert, forget, no_workspace, workspace_gone.';
+comment on type cutover.write_result is 'What one write came to. status: ok, replay, exists, no_workspace, not_root, misplaced, missing, unchanged, busy, closed, native, conflict, kv; from claim_marks: upsert, forget, no_workspace, workspace_gone.';
 
 -- Creates in A0–A2, a batch in one transaction. p_requested is the contract's namespace, or null for a v1 create.
 create function cutover.create_memories(
@@ -134,6 +135,9 @@ begin
             elsif exists (select from cutover.native n where n.memory_id = p_ids[i])
                   or exists (select from cutover.journal j where j.memory_id = p_ids[i] and j.state = 'intent') then
                 r.status := 'exists';
+            elsif v_dual and exists (select from cutover.kv k where k.memory_id = p_ids[i])
+                  and not exists (select from public.agent_memories a where a.id = p_ids[i]) then
+                r.status := 'kv';  -- workspace_memory holds it
             end if;
         end if;
         if r.status <> 'ok' then
@@ -185,7 +189,7 @@ begin
            coalesce(e.source, 'agent'), null, coalesce(e.pin, false), e.propagation,
            coalesce(v_embedding, translate(e.embedding::text, '{}', '[]')), cutover.sane(a.created_at),
            cutover.sane(a.updated_at), null,
-           coalesce(m.held_in, '{}'), m.attempts, m.origin
+           coalesce(m.held_in, '{}'), m.attempts, m.origin, null
     into r
     from public.agent_memories a
     left join cutover.mark m on m.memory_id = a.id
@@ -250,7 +254,8 @@ begin
     where a.id = p_id and (p_workspace is null or a.workspace_id = p_workspace) for update;
     if not found or (p_namespace is not null and r.namespace is distinct from p_namespace) then
         r := null;
-        r.status := case when exists (select from cutover.native n where n.memory_id = p_id) then 'native' else 'missing' end;
+        r.status := case when exists (select from cutover.native n where n.memory_id = p_id) then 'native'
+                         when v_dual and cutover.is_kv_in(p_id, p_namespace) then 'kv' else 'missing' end;
         return r;
     end if;
     perform cutover.write_as(case when v_dual then p_owner end, p_quiet, p_settled);
@@ -351,7 +356,7 @@ begin
             select g.memory_id, g.origin, g.writer from gone g
         ) select coalesce(array_agg(g.memory_id), '{}') into v_gone from gone g;
         if cardinality(v_gone) = cardinality(p_ids) then
-            delete from cutover.quarantine q where q.memory_id = any (p_ids);
+            delete from cutover.quarantine q where q.memory_id = any (p_ids) and q.reason <> 'id_taken';
             return query select t.id, true from unnest(p_ids) as t (id);
             return;
         end if;
@@ -385,13 +390,14 @@ begin
         returning m.memory_id
     ), jailed as (
         insert into cutover.quarantine as q (memory_id, workspace_id, reason, detail, rev)
-        select l.id, a.workspace_id, split_part(l.note, ':', 1), left(substr(l.note, length(split_part(l.note, ':', 1)) + 2), 500), l.rev
-        from locked l left join public.agent_memories a on a.id = l.id
+        select l.id, coalesce(a.workspace_id, k.workspace_id), split_part(l.note, ':', 1), left(substr(l.note, length(split_part(l.note, ':', 1)) + 2), 500), l.rev
+        from locked l left join public.agent_memories a on a.id = l.id left join cutover.kv k on k.memory_id = l.id
         where l.outcome = 'quarantined' and l.rev = l.now_rev
         on conflict on constraint quarantine_pkey do update set
             reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now()
     ), freed as (
-        delete from cutover.quarantine q using told t where q.memory_id = t.id and t.outcome = 'delivered'
+        delete from cutover.quarantine q using told t
+        where q.memory_id = t.id and t.outcome = 'delivered' and q.reason <> 'id_taken'
     ), settled as (
         update cutover.journal j set state = 'applied', settled_at = clock_timestamp()
         from told t

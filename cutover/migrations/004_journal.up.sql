@@ -147,6 +147,8 @@ begin
                 r.status := 'conflict';
             elsif v_old.memory_id is not null and p_fingerprints[i] is not null then
                 r.status := 'exists';  -- a keyed create whose record is gone: never an upsert
+            elsif v_old.memory_id is null and exists (select from cutover.kv k where k.memory_id = p_ids[i]) then
+                r.status := 'kv';  -- workspace_memory holds it
             end if;
         end if;
         if r.status <> 'ok' then
@@ -248,7 +250,10 @@ declare
 begin
     perform cutover.lock_memory(p_id);
     r := cutover.expected_state(p_id, v_phase);
-    if p_namespace is not null and r.memory_id is null
+    if r.memory_id is null and cutover.is_kv_in(p_id, p_namespace) then
+        r.status := 'kv';  -- its row in workspace_memory is to be deleted, not its copy
+        return r;
+    elsif p_namespace is not null and r.memory_id is null
        and v_phase not in ('A1', 'A2') and not exists (select from cutover.tombstone t where t.memory_id = p_id) then
         -- We have no state to bring back, so there is nothing to journal: the request is passed on as it is.
         r.memory_id := p_id; r.namespace := p_namespace; r.status := 'unknown';
@@ -377,7 +382,9 @@ returns setof cutover.write_result
 language plpgsql as $$
 declare
     v_phase text;
+    v_late  boolean;
     v_ids   uuid[];
+    v_kv    boolean := to_regclass('public.workspace_memory') is not null and (select c.captured from cutover.kv_capture c);
 begin
     -- Not cutover.enter: a phase change holds writes back while it waits for exactly these deliveries. A state claimed
     -- just before a flip is still right after it, because a journal write of that memory finds it leased.
@@ -387,13 +394,16 @@ begin
     elsif v_phase = 'A0' then
         return;
     end if;
+    v_late := v_phase in ('A3', 'A4');
     if p_backfill then
         select array_agg(d.memory_id) into v_ids from (
             select m.memory_id from cutover.mark m where m.origin = 'backfill' and m.due_at <= now()
+              and not (v_kv and cutover.kv_must_wait(m.memory_id))
             order by m.due_at limit p_limit for update skip locked) d;
     else
         select array_agg(d.memory_id) into v_ids from (
             select m.memory_id from cutover.mark m where m.origin <> 'backfill' and m.due_at <= now()
+              and not (v_kv and cutover.kv_must_wait(m.memory_id))
             order by m.due_at limit p_limit for update skip locked) d;
     end if;
     if v_ids is null then
@@ -403,44 +413,59 @@ begin
         lease_id = nextval('cutover.lease_seq'), lease_owner = p_owner, sent_at = now(), ambiguous = true,
         due_at = now() + make_interval(secs => p_quiet)
     where m.memory_id = any (v_ids);
+    perform cutover.kv_quarantine(v_ids, v_late, v_kv);
     return query execute format($q$
         select 0,
-               case when from_journal and (j.op = 'forget') then 'forget'
+               case when from_kv and kw.id is null then 'workspace_gone'
+                    when from_kv then 'upsert'
+                    when from_journal and (j.op = 'forget') then 'forget'
                     when from_journal then 'upsert'
                     when a.id is null then 'forget'
                     when a.workspace_id is null then 'no_workspace'
                     when w.id is null then 'workspace_gone'
                     else 'upsert' end,
                m.memory_id, m.rev, m.lease_id, j.seq,
-               case when from_journal and j.native then j.namespace
+               case when from_kv then 'workspace:' || k.workspace_id
+                    when from_journal and j.native then j.namespace
                     when from_journal then coalesce(cutover.namespace_of(j.workspace_id, j.scope), j.namespace)
                     when a.scope = 'LOCAL' then 'workspace:' || w.id
                     when a.scope = 'TEAM' then 'team:' || coalesce(w.parent_id, w.id)
                     when a.scope = 'GLOBAL' then 'org:' || cutover.root_of(w.id) end,
-               case when from_journal then j.workspace_id else a.workspace_id end,
-               case when from_journal then j.scope else a.scope::text end,
-               case when from_journal then j.label else a.namespace::text end,
-               case when from_journal then j.content else a.content end,
-               case when from_journal then j.kind else 'fact' end,
-               case when from_journal then j.source else coalesce(e.source, 'agent') end,
-               case when from_journal then j.expires_at end,
-               case when from_journal then j.pin else coalesce(e.pin, false) end,
-               case when from_journal then j.propagation else e.propagation end,
-               case when from_journal then translate(j.embedding::text, '{}', '[]')
+               case when from_kv then k.workspace_id when from_journal then j.workspace_id else a.workspace_id end,
+               case when from_kv then null when from_journal then j.scope else a.scope::text end,
+               case when from_kv then null when from_journal then j.label else a.namespace::text end,
+               case when from_kv then coalesce(v.value::text, 'null') when from_journal then j.content else a.content end,
+               case when from_kv then 'checkpoint' when from_journal then j.kind else 'fact' end,
+               case when from_kv then 'runtime' when from_journal then j.source else coalesce(e.source, 'agent') end,
+               case when from_kv then cutover.sane(v.expires_at) when from_journal then j.expires_at end,
+               case when from_kv then false when from_journal then j.pin else coalesce(e.pin, false) end,
+               case when from_kv then null when from_journal then j.propagation else e.propagation end,
+               case when from_kv then null when from_journal then translate(j.embedding::text, '{}', '[]')
                     else coalesce(%s, translate(e.embedding::text, '{}', '[]')) end,
-               cutover.sane(case when from_journal then j.created_at else a.created_at end),
-               cutover.sane(case when from_journal then j.updated_at else a.updated_at end),
-               null::bytea, m.held_in, m.attempts, m.origin
+               cutover.sane(case when from_kv then v.updated_at when from_journal then j.created_at else a.created_at end),
+               cutover.sane(case when from_kv then v.updated_at when from_journal then j.updated_at else a.updated_at end),
+               null::bytea, m.held_in, m.attempts, m.origin,
+               case when from_kv then jsonb_build_object('key', v.key, 'version', v.version) end
         from cutover.mark m
         left join public.agent_memories a on a.id = m.memory_id
         left join public.workspaces w on w.id = a.workspace_id
         left join cutover.extra e on e.memory_id = m.memory_id
+        left join cutover.kv k on $4 and k.memory_id = m.memory_id
+        left join %s on v.workspace_id = k.workspace_id and v.key = k.key
+        left join public.workspaces kw on kw.id = v.workspace_id
         left join lateral (
             select * from cutover.journal x
             where x.memory_id = m.memory_id and x.state in ('intent', 'applied') and (x.native or $2)
             order by x.seq desc limit 1) j on true
+        -- A memory goes before a K/V row, and a row that has expired is as good as gone.
+        cross join lateral (
+            select v.key is not null and (v.expires_at is null or v.expires_at > clock_timestamp())
+                   and not cutover.is_memory(m.memory_id, $2) as from_kv) g
         cross join lateral (select j.seq is not null and ($2 or a.id is null) as from_journal) f
         where m.memory_id = any ($1) and m.lease_owner = $3
-    $q$, case when cutover.legacy_embedding_type() is null then 'null::text' else 'a.embedding::text' end)
-    using v_ids, v_phase in ('A3', 'A4'), p_owner;
+    $q$, case when cutover.legacy_embedding_type() is null then 'null::text' else 'a.embedding::text' end,
+         case when v_kv then 'public.workspace_memory v'
+              else '(select null::uuid as workspace_id, null::text as key, null::jsonb as value, null::bigint as version,
+                            null::timestamptz as expires_at, null::timestamptz as updated_at limit 0) v' end)
+    using v_ids, v_late, p_owner, v_kv;
 end $$;

@@ -162,6 +162,7 @@ begin
         where not exists (select from public.agent_memories a
                           where a.id = s.id and cutover.namespace_of(a.workspace_id, a.scope) = s.namespace)
           and not exists (select from cutover.native n where n.memory_id = s.id)
+          and not exists (select from cutover.kv k where k.memory_id = s.id and s.namespace = 'workspace:' || k.workspace_id)
     ), marked as (
         insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
         select s.id, nextval('cutover.rev_seq'), array[s.namespace], 'repair', 'cutover' from strays s order by s.id
