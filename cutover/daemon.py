@@ -247,6 +247,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             queue=settings.backfill_queue,
             pause_file=settings.backfill_pause_file,
         ),
+        kv=settings.kv == "on",
     )
 
 

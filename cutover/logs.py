@@ -244,6 +244,7 @@ class LogObserver:
             events.SweepCanary: self._sweep_canary,
             events.RecallCompared: self._recall,
             events.BackfillAdvanced: self._backfill,
+            events.KvSwitched: self._kv,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
         }
@@ -436,6 +437,11 @@ class LogObserver:
                 eta_seconds=round(event.eta_seconds, 1),
                 throttled=event.throttled,
             )
+
+    def _kv(self, event: events.KvSwitched) -> None:
+        # Kept and off is how most tenants are: nothing to tell.
+        if event.on or event.did != "kept":
+            self._log.info("kv.capture", tenant=event.tenant, switch="on" if event.on else "off", did=event.did)
 
     def _task(self, event: events.TaskFailed) -> None:
         if count := self._due("task", event.tenant, event.task, event.error):

@@ -59,10 +59,10 @@ REFUSALS: Final = (
 STORES: Final = ("legacy", "plugin", "journal")
 STORE_OUTCOMES: Final = ("ok", "rejected", "failed", "ambiguous")
 BREAKER_STATES: Final = tuple(state.value for state in BreakerState)
-MARK_ORIGINS: Final = ("write", "bypass", "backfill", "repair", "reparent", "truncate", "purge", "journal")
+MARK_ORIGINS: Final = ("write", "bypass", "backfill", "repair", "reparent", "truncate", "purge", "journal", "kv")
 DELIVERY_PATHS: Final = ("request", "reconciler")
 DELIVERY_OUTCOMES: Final = ("delivered", "superseded", "retry", "ambiguous", "quarantined")
-CAUSES: Final = ("in_flight", "not_backfilled", "quarantined", "native", "unexplained")
+CAUSES: Final = ("in_flight", "not_backfilled", "quarantined", "native", "kv", "unexplained")
 ROW_STORES: Final = ("legacy", "plugin")
 ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
 DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
@@ -161,6 +161,9 @@ class Metrics:
         )
 
         self.rows = self._gauge("cutover_rows", "Rows at the last count sweep.", "tenant", "store", "kind")
+        self.kv_switch = self._gauge(
+            "cutover_kv_switch", "1 where this daemon copies workspace_memory (CUTOVER_KV=on).", "tenant"
+        )
         self.drift_rows = self._gauge(
             "cutover_drift_rows", "Rows by which the stores differ, by cause.", "tenant", "cause"
         )
@@ -312,6 +315,7 @@ class MetricsObserver:
             events.RecallCompared: self._recall,
             events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
+            events.KvSwitched: self._kv,
             events.TaskFailed: self._task,
         }
         for tenant in tenants:
@@ -462,6 +466,9 @@ class MetricsObserver:
         reason = _bound(event.throttled, THROTTLES) if event.throttled else ""
         self._one_of(m.backfill_throttled, event.tenant, (*THROTTLES, OTHER), reason)
         self._child(m.task_checkpoint, event.tenant, "backfill").set(self._clock())
+
+    def _kv(self, event: events.KvSwitched) -> None:
+        self._child(self._metrics.kv_switch, event.tenant).set(event.on)
 
     def _task(self, event: events.TaskFailed) -> None:
         self._child(self._metrics.task_failures, event.tenant, event.task).inc()

@@ -217,6 +217,10 @@ class Settings(BaseSettings):
         "CUTOVER_BACKFILL_PAUSE_FILE", None, example="/run/cutover/backfill.pause"
     )
 
+    # -- K/V (decision 0014)
+    kv: Literal["on", "off"] = _variable("CUTOVER_KV", "off", example="on")
+    """Whether rows of workspace_memory become plugin memories too. With several daemons, the last to start decides."""
+
     # -- the process
     log_level: Literal["debug", "info", "warning", "error"] = _variable("CUTOVER_LOG_LEVEL", "info", example="info")
     log_format: Literal["auto", "json", "console"] = _variable("CUTOVER_LOG_FORMAT", "auto", example="json")

@@ -193,6 +193,14 @@ class BackfillAdvanced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvSwitched(Event):
+    """A daemon applied its switch `CUTOVER_KV`: `did` installed|removed|kept."""
+
+    on: bool
+    did: str
+
+
+@dataclass(frozen=True, slots=True)
 class GateJudged(Event):
     """The gate of a phase was looked at: per check id, whether it passes (a warning passes)."""
 

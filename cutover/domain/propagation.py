@@ -4,6 +4,7 @@ The contract keeps `propagation` as opaque JSON, so it is where v1's columns tra
 kept beside ours and given back as it was.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,13 +30,17 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A stored propagation taken apart: the caller's own value (None when there was none) and ours."""
+    """A stored propagation taken apart: the caller's own value (None when there was none) and ours.
+
+    `kv` is what a K/V row has besides its content: key, version, and value where it could be carried.
+    """
 
     caller: Any
     provenance: Provenance | None
+    kv: Mapping[str, Any] | None = None
 
 
-def pack(provenance: Provenance, caller: Any = None) -> dict[str, Any]:
+def pack(provenance: Provenance, caller: Any = None, kv: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The propagation to send. Always an object: a nil JSON column once took every upsert down (domain §4.5)."""
     ours: dict[str, Any] = {
         "workspace_id": str(provenance.workspace_id) if provenance.workspace_id else None,
@@ -44,6 +49,8 @@ def pack(provenance: Provenance, caller: Any = None) -> dict[str, Any]:
         "created_at": _timestamp(provenance.created_at),
         "updated_at": _timestamp(provenance.updated_at),
     }
+    if kv is not None:
+        ours["kv"] = dict(kv)
     if isinstance(caller, dict) and caller and KEY not in caller:
         return {**caller, KEY: ours}
     if caller is not None:  # no object, an empty one, or one that uses our key: kept whole, so that it comes back whole
@@ -69,7 +76,8 @@ def unpack(stored: Any) -> Unpacked:
         )
     except (ValueError, TypeError):
         return Unpacked(stored, None)  # somebody else wrote under our key: not ours to interpret
-    return Unpacked(caller, provenance)
+    kv = ours.get("kv")
+    return Unpacked(caller, provenance, kv if isinstance(kv, dict) else None)
 
 
 def _timestamp(value: datetime | None) -> str | None:

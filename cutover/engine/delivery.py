@@ -25,6 +25,7 @@ from cutover.domain.errors import (
     PluginUnreachable,
 )
 from cutover.domain.events import Observer, StoreCalled, StoreWritten
+from cutover.domain.kv import carried
 from cutover.domain.memory import Kind, PluginCommit, Source
 from cutover.domain.namespace import kind_of
 from cutover.domain.propagation import Provenance, pack
@@ -102,6 +103,7 @@ class Deliverer:
             pack(
                 Provenance(state.workspace_id, state.scope, state.label, state.created_at, state.updated_at),
                 state.propagation,
+                carried(state.kv, state.content) if state.kv is not None else None,
             ),
             state.pin,
             state.embedding,

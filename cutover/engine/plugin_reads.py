@@ -21,7 +21,7 @@ from cutover.domain.errors import NotFound, PluginError, PluginRejected, Refused
 from cutover.domain.events import Observer, StoreCalled
 from cutover.domain.memory import Kind, LegacyMemory, PluginMemory
 from cutover.domain.namespace import Scope, WorkspaceTree, name_for
-from cutover.domain.propagation import unpack
+from cutover.domain.propagation import KEY, unpack
 from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.v1_view import holds_first, in_order, row_of
@@ -258,7 +258,13 @@ def own_times(memory: PluginMemory) -> PluginMemory:
 
 
 def clean(memory: PluginMemory) -> PluginMemory:
-    """The memory with the caller's own `propagation` only."""
+    """The memory with the caller's own `propagation` only. A K/V row had no caller, and keeps what names its key."""
     if memory.propagation is None:
         return memory
-    return replace(memory, propagation=unpack(memory.propagation).caller)
+    known = unpack(memory.propagation)
+    return replace(memory, propagation=known.caller if known.kv is None else {KEY: {"kv": known.kv}})
+
+
+def is_kv(memory: PluginMemory) -> bool:
+    """Whether this is the memory of a K/V row."""
+    return unpack(memory.propagation).kv is not None

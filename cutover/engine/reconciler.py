@@ -209,7 +209,7 @@ class Reconciler:
             delivery = await self._deliverer.upsert(state, deadline, background=True)
             if delivery.outcome is not Outcome.REJECTED:
                 return settlement_of(delivery)
-            if state.seq is not None or self._plugin_is_authority():
+            if state.kv is None and (state.seq is not None or self._plugin_is_authority()):
                 # It may have been acknowledged, and what the plugin holds of it is all that readers have: nothing is
                 # taken away. The payload stays in the journal, the quarantine is loud.
                 return settlement_of(delivery)

@@ -30,6 +30,7 @@ from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight
+from cutover.engine.kv import KvSwitch
 from cutover.engine.memory_service import MemoryService
 from cutover.engine.namespaces import NamespaceOperations
 from cutover.engine.operations import Operations
@@ -55,6 +56,7 @@ from cutover.stores.digest import DigestReader
 from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.drift import DriftCounter
 from cutover.stores.findings import FindingStore
+from cutover.stores.kv import KvStore
 from cutover.stores.ledger import Ledger
 from cutover.stores.legacy import LegacyStore
 from cutover.stores.namespace_deletion import NamespaceDeletion
@@ -105,6 +107,8 @@ class TenantOptions:
     sweep_load: LoadPolicy = DEFAULT_LOAD
     recall_interval: float = 900.0
     """0: recall sweeps on demand only."""
+    kv: bool = False
+    """Whether rows of workspace_memory are copied too."""
 
 
 class Tenant:
@@ -198,8 +202,9 @@ class Tenant:
             self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
         )
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
+        self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
         self._transition = Transition(
-            database, ledger, self.phase, self.health, self._reconciler, strays, self.name, observer
+            database, ledger, self.phase, self.health, self._reconciler, strays, self._kv, self.name, observer
         )
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
@@ -253,6 +258,7 @@ class Tenant:
             stack.push_async_callback(tables.close)
         tenant = cls(options, database, client, tables, child, observer)
         await tenant.phase.reload()
+        await tenant._kv.start()
         return tenant
 
     async def boot_gate(self, seconds: float) -> None:
@@ -298,6 +304,7 @@ class Tenant:
         yield f"recall {self.name}", lambda: self._recall.run(recall_due)
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._transition.run
+        yield f"kv {self.name}", self._kv.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         if self._child is not None:

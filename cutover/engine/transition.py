@@ -20,6 +20,7 @@ from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, StaleE
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.health import PluginHealthMonitor
+from cutover.engine.kv import KvSwitch
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
 from cutover.stores.backfill import BackfillStore
@@ -35,7 +36,12 @@ _VERDICT_SECONDS = 3.0
 _HOLD_SECONDS = 0.8
 """How long writes may be held while what a step waits for ends."""
 _CALM_SECONDS = 30.0
-_MARKS = "select exists (select from cutover.mark m where m.marked_at < clock_timestamp() - make_interval(secs => $1))"
+# K/V rows may change while this waits, and their marks mean the same on either side: they are not waited for.
+_MARKS = """
+select exists (
+    select from cutover.mark m
+    where m.origin <> 'kv' and m.marked_at < clock_timestamp() - make_interval(secs => $1))
+"""
 # Intents whose caller may still be told no. The rest of them is replayed as it stands: a rollback must not need the
 # plugin, because a dead one is a reason for it.
 _INTENTS_UNDER_WAY = """
@@ -77,6 +83,7 @@ class Transition:
         health: PluginHealthMonitor,
         reconciler: Reconciler,
         strays: PluginStrays | None,
+        kv: KvSwitch,
         tenant: str,
         observer: Observer,
     ) -> None:
@@ -88,6 +95,7 @@ class Transition:
         self._health = health
         self._reconciler = reconciler
         self._strays = strays
+        self._kv = kv
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, target: Phase, actor: str, reason: str, expected_epoch: int | None = None) -> Changed:
@@ -101,6 +109,7 @@ class Transition:
             after = await self._phase.reload()
             if (before.phase, target) == (Phase.A0, Phase.A1):
                 notes += await self._first_look_for_strays()
+                notes += await self._first_tidying_of_kv()
             self._reconciler.wake()
             return Changed(before, after, (*notes, NOT_YET))
 
@@ -132,6 +141,11 @@ class Transition:
             cursors = await BackfillStore(self._database).cursors()
             if not any(c.scope == "tenant" and c.generation == before.generation and c.done for c in cursors):
                 raise IllegalStep("the backfill has not reached every row", next_step="cutover backfill --apply")
+            if await self._kv.is_behind():
+                raise IllegalStep(
+                    "the backfill has not reached every K/V row",
+                    next_step="cutover backfill --apply --source kv, or start with CUTOVER_KV=off",
+                )
             if await self._ledger.strays_pending():
                 raise IllegalStep(
                     "the plugin has not been searched yet for rows that legacy lost while it was in A0",
@@ -168,10 +182,12 @@ class Transition:
                     # The phase lock first: our own writers hold it while they wait for the table, never after.
                     await _lock_phase(connection)
                     await connection.execute("select cutover.install_capture()")
+                    await self._kv.enter_a1(connection)
                     await connection.execute("select cutover.mark_tombstones()")
                 case Phase.A1, Phase.A0:
                     await _lock_phase(connection)
                     await connection.execute("select cutover.remove_capture()")
+                    await self._kv.enter_a0(connection)
                 case Phase.A2, Phase.A3:
                     await _lock_phase(connection)
                     await self._until_none(connection, _MARKS)
@@ -217,6 +233,14 @@ class Transition:
         except CutoverError as error:
             return (f"looking for rows that only the plugin still holds failed and goes on: {error.message}",)
         return (f"{found} memories that only the plugin still held will be forgotten",) if found else ()
+
+    async def _first_tidying_of_kv(self) -> tuple[str, ...]:
+        """As for strays: what fails here is tried again by the switch's own task."""
+        try:
+            found = await self._kv.tidy()
+        except CutoverError as error:
+            return (f"looking for K/V rows that only the plugin still holds failed and goes on: {error.message}",)
+        return (f"{found} K/V memories whose rows are gone will be forgotten",) if found else ()
 
     async def _forget_strays(self, strays: PluginStrays) -> int:
         """On coming back from A0: what the plugin holds and legacy no longer has, or has elsewhere, must go."""

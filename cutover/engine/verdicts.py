@@ -42,6 +42,11 @@ def expect(result: WriteResult) -> WriteResult:
             raise Forbidden("only root workspaces can write GLOBAL memories")
         case "conflict" | "exists":
             raise Conflict("this id belongs to another workspace's memory", next_step="use another id")
+        case "kv":
+            raise Conflict(
+                "this id belongs to a key/value row, whose memory only follows it",
+                next_step="change or delete the key instead, or use another id",
+            )
         case "busy":
             raise Refused("busy", "an earlier write of this memory is not resolved yet", retry_after=5)
         case "closed":

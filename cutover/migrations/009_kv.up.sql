@@ -215,23 +215,26 @@ begin
     return null;
 end $$;
 
+-- The columns that K/V needs and public.workspace_memory does not have (or has as another type); null: it has all.
+create function cutover.kv_lacks() returns text
+language sql stable as $$
+    select string_agg(c.name || ' ' || c.types[1], ', ')
+    from (values ('workspace_id', '{uuid}'::text[]), ('key', '{text,varchar}'), ('value', '{jsonb}'),
+                 ('version', '{bigint,integer,smallint}'), ('expires_at', '{timestamptz}'),
+                 ('updated_at', '{timestamptz}')) as c (name, types)
+    where not exists (
+        select from pg_attribute a
+        where a.attrelid = to_regclass('public.workspace_memory') and a.attname = c.name and not a.attisdropped
+          and a.atttypid = any (c.types::regtype[]))
+$$;
+
 -- Needs a short lock on the table that stops its writers: the caller sets lock_timeout and retries. What was not
 -- captured until now is the backfill's to find, so its cursor begins anew.
 create function cutover.install_kv_capture() returns void
 language plpgsql as $$
-declare
-    v_missing text;
 begin
-    select string_agg(c.name || ' ' || c.type, ', ') into v_missing
-    from (values ('workspace_id', 'uuid'), ('key', 'text'), ('value', 'jsonb'), ('version', 'bigint'),
-                 ('expires_at', 'timestamptz'), ('updated_at', 'timestamptz')) as c (name, type)
-    where not exists (
-        select from pg_attribute a
-        where a.attrelid = to_regclass('public.workspace_memory') and a.attname = c.name and not a.attisdropped
-          and (a.atttypid = c.type::regtype or (c.name = 'version' and a.atttypid in ('int4'::regtype, 'int2'::regtype))
-               or (c.name = 'key' and a.atttypid = 'varchar'::regtype)));
-    if v_missing is not null then
-        raise exception 'public.workspace_memory lacks %', v_missing using errcode = 'CU003';
+    if cutover.kv_lacks() is not null then
+        raise exception 'public.workspace_memory lacks %', cutover.kv_lacks() using errcode = 'CU003';
     end if;
     create or replace trigger cutover_capture_kv after insert or update or delete on public.workspace_memory
         for each row execute function cutover.capture_kv();
@@ -263,6 +266,27 @@ language sql stable as $$
         where t.tgname = w.name and t.tgrelid = to_regclass('public.workspace_memory') and not t.tgisinternal), false)
     from (values ('cutover_capture_kv'), ('cutover_capture_kv_truncate')) as w (name)
 $$;
+
+-- Make the capture what the switch says, as a daemon does that starts: the one that starts last decides. Gives
+-- installed, removed, or kept when it was so already. The phase is held still, the writers are not.
+create function cutover.switch_kv(p_on boolean) returns text
+language plpgsql as $$
+declare
+    v_on    boolean;
+    v_found integer;
+begin
+    perform pg_advisory_xact_lock_shared(cutover.phase_lock_key());
+    v_on := p_on and (select s.phase <> 'A0' from cutover.phase_state s);
+    select count(*) filter (where x.intact = v_on) into v_found from cutover.kv_capture_state() x;
+    if v_found = 2 and (select c.captured = v_on from cutover.kv_capture c) then
+        return 'kept';
+    elsif v_on then
+        perform cutover.install_kv_capture();
+        return 'installed';
+    end if;
+    perform cutover.remove_kv_capture();
+    return 'removed';
+end $$;
 
 -- After a switch: have the plugin forget, some at a time, what went while nobody looked, or all when K/V is no longer
 -- copied. Nothing in A0, where nothing is sent. Gives how many; fewer than p_limit: it is tidy now.

@@ -60,11 +60,11 @@ class BackfillStore:
             "select * from cutover.open_backfill($1, $2, $3)", epoch, scope, workspace_id, timeout=60.0
         )
         assert row is not None  # noqa: S101 - a function that returns a row
-        return _cursor(row)
+        return cursor_of(row)
 
     async def cursors(self) -> list[BackfillCursor]:
         """All cursors, of whatever generation."""
-        return [_cursor(row) for row in await self._database.fetch("select * from cutover.backfill_cursor")]
+        return [cursor_of(row) for row in await self._database.fetch("select * from cutover.backfill_cursor")]
 
     async def mark_chunk(self, epoch: int, scope: str, workspace_id: UUID | None, limit: int) -> MarkedChunk:
         """Mark the next `limit` rows. Raises `StaleEpoch`, `LockTimeout`."""
@@ -90,7 +90,8 @@ class BackfillStore:
         return int(await self._database.fetchval("select cutover.copy_namespaces($1)", epoch))
 
 
-def _cursor(row: asyncpg.Record) -> BackfillCursor:
+def cursor_of(row: asyncpg.Record) -> BackfillCursor:
+    """A row of `cutover.backfill_cursor`."""
     return BackfillCursor(
         row["scope"],
         row["generation"],

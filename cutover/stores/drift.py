@@ -20,6 +20,9 @@ from cutover.stores.sql import query
 _COUNT_SECONDS = 120.0
 _PAUSE_MS = 300
 _PAUSES = 5
+_KV_ROWS = "select w.workspace_id, w.key, w.expires_at from public.workspace_memory w"
+# The table need not exist where K/V is off.
+_NO_KV_ROWS = "select null::uuid as workspace_id, null::text as key, null::timestamptz as expires_at limit 0"
 _KIND_OF_SCOPE = {"LOCAL": "workspace", "TEAM": "team", "GLOBAL": "org"}
 
 
@@ -82,7 +85,9 @@ class DriftCounter:
                 return
 
     async def _count(self, here: Connection, there: Connection, *, one_snapshot: bool) -> Look:
-        expected = await here.fetchrow(query("drift_expected"), timeout=_COUNT_SECONDS)
+        captured = await here.fetchval("select captured from cutover.kv_capture")
+        sql = query("drift_expected").replace("{kv_rows}", _KV_ROWS if captured else _NO_KV_ROWS)
+        expected = await here.fetchrow(sql, timeout=_COUNT_SECONDS)
         assert expected is not None  # noqa: S101 - phase_state has its one row
         held = await there.fetchrow(
             query("drift_plugin"),
@@ -91,6 +96,8 @@ class DriftCounter:
             expected["last_id"],
             expected["everything"],
             list(self._leaving_out),
+            expected["kv_under_way"],
+            expected["at"],
             timeout=_COUNT_SECONDS,
         )
         assert held is not None  # noqa: S101 - aggregates give one row
@@ -100,9 +107,10 @@ class DriftCounter:
 def _ledger(expected: asyncpg.Record, held: asyncpg.Record) -> DriftLedger:
     in_flight = expected["marked_expected"] - held["marked"]
     native = expected["natives"] + held["marked_natives"]
+    kv = expected["kv"] + held["kv_under_way"]
     if expected["phase"] == "A0":
         # Nothing captures changes in A0, so whatever the plugin lacks or has too much is simply not copied yet.
-        not_backfilled = expected["expected"] - held["held"] - in_flight - expected["quarantined"] + native
+        not_backfilled = expected["expected"] - held["held"] - in_flight - expected["quarantined"] + native + kv
     else:
         copied_beyond = held["unreached"] - expected["natives_unreached"]
         not_backfilled = max(0, expected["unreached"] - copied_beyond)
@@ -120,6 +128,7 @@ def _ledger(expected: asyncpg.Record, held: asyncpg.Record) -> DriftLedger:
         quarantined=expected["quarantined"],
         native=native,
         rows=rows,
+        kv=kv,
     )
 
 

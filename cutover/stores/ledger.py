@@ -46,11 +46,14 @@ class WriteResult:
     held_in: tuple[str, ...]
     attempts: int
     origin: str
+    kv: dict[str, Any] | None = None
+    """Key and version, where the state is that of a K/V row; its value is `content`."""
 
 
 def _result(row: asyncpg.Record) -> WriteResult:
     propagation = row["propagation"]
     embedding = row["embedding"]
+    kv = row["kv"]
     return WriteResult(
         ordinal=row["ordinal"] or 0,
         status=row["status"],
@@ -75,6 +78,7 @@ def _result(row: asyncpg.Record) -> WriteResult:
         held_in=tuple(row["held_in"] or ()),
         attempts=row["attempts"] or 0,
         origin=row["origin"] or "",
+        kv=json.loads(kv) if kv is not None else None,
     )
 
 

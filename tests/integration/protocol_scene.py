@@ -324,6 +324,7 @@ SELECT id, namespace, content, kind, source, pin, expires_at,
        propagation -> 'cutover' ->> 'namespace' AS label,
        (propagation -> 'cutover' ->> 'created_at')::timestamptz AS created
 FROM memory_plugin.memory_records WHERE namespace <> 'custom:cutover-canary'
+  AND propagation #> '{cutover,kv}' IS NULL  -- kv_scene compares those
 """
 
 

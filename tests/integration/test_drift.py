@@ -19,11 +19,16 @@ FORGETS = on("DELETE", r"/v1/memories/")
 
 
 def causes(sweep: dict[str, Any], **expected: int) -> None:
-    quiet = {"in_flight": 0, "not_backfilled": 0, "quarantined": 0, "native": 0, "unexplained": 0}
+    quiet = {"in_flight": 0, "not_backfilled": 0, "quarantined": 0, "native": 0, "kv": 0, "unexplained": 0}
     assert sweep["causes"] == {**quiet, **expected}, sweep
     found = sweep["causes"]
     assert sweep["legacy"] - sweep["plugin"] == (
-        found["in_flight"] + found["not_backfilled"] + found["quarantined"] - found["native"] + found["unexplained"]
+        found["in_flight"]
+        + found["not_backfilled"]
+        + found["quarantined"]
+        - found["native"]
+        - found["kv"]
+        + found["unexplained"]
     )
     assert sweep["outcome"] == ("drift" if found["unexplained"] else "clean")
 

@@ -14,7 +14,7 @@ from cutover.stores.database import Database
 from tests.conftest import MakeDatabase
 
 # PostgreSQL's text holds neither NUL nor halves of surrogate pairs.
-TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=300)
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=300)
 
 
 class Asker:

@@ -180,6 +180,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "recall.compared",
         "backfill.advanced",
         "gate.judged",
+        "kv.capture",
         "task.failed",
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
@@ -213,6 +214,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.RecallCompared(t, 1.0, None, 12, {"plugin_shows_more": 1})
     yield events.BackfillAdvanced(t, 500, 0, 1, 4500, 1000.0, 4.5, "")
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
+    yield events.KvSwitched(t, on=True, did="installed")
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
 
 

@@ -88,6 +88,7 @@ def every_event() -> list[events.Event]:
         events.SweepCanary(t, "digest", {"missing": 2, "extra": 2}, {"missing": 1, "extra": 2}, False),
         events.BackfillAdvanced(t, 500, 20, 1, 4500, 1000.0, 4.5, "queue"),
         events.GateJudged(t, Phase.A0, {"database": True, "schema": False}),
+        events.KvSwitched(t, on=True, did="installed"),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
     ]
 
@@ -148,6 +149,7 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_task_last_checkpoint_timestamp_seconds", {"task": "backfill"}, 1000),
         ("cutover_gate_check", {"phase": "A0", "check": "database"}, 1),
         ("cutover_gate_check", {"phase": "A0", "check": "schema"}, 0),
+        ("cutover_kv_switch", {}, 1),
         ("cutover_task_failures_total", {"task": "reconciler"}, 1),
     ]
     for name, labels, wanted in expected:

@@ -1,0 +1,86 @@
+"""K/V in the ledger: typed calls of migration 009 (decision 0014)."""
+
+from dataclasses import dataclass
+
+from cutover.stores.backfill import BackfillCursor, MarkedChunk, cursor_of
+from cutover.stores.database import Connection, Database
+
+_LOCK_TIMEOUT_MS = 400
+_TIDY = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class KvLook:
+    """How K/V stands. `mapped`: rows that capture or backfill has reached; `backfilled`: the cursor saw them all."""
+
+    captured: bool
+    mapped: int
+    backfilled: bool
+
+
+class KvStore:
+    """One tenant's K/V rows as schema `cutover` knows them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def lacks(self) -> str | None:
+        """What `public.workspace_memory` lacks for K/V, in words; None when it has all."""
+        value: str | None = await self._database.fetchval("select cutover.kv_lacks()")
+        return value
+
+    async def switch(self, on: bool) -> str:
+        """Install or remove the capture, as the switch and the phase say; installed, removed or kept.
+
+        Raises `LockTimeout` while somebody has the table.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(f"set local lock_timeout = {_LOCK_TIMEOUT_MS}")
+            return str(await connection.fetchval("select cutover.switch_kv($1)", on))
+
+    async def tidy(self) -> int:
+        """After a switch: mark what the plugin must forget; gives how many. Nothing to do nearly always."""
+        if not await self._database.fetchval("select untidy from cutover.kv_capture"):
+            return 0
+        found = 0
+        while now := await self._database.fetchval("select cutover.kv_tidy($1)", _TIDY, timeout=60.0):
+            found += now
+        await self._database.execute("select cutover.kv_tidied()", timeout=60.0)
+        return found
+
+    async def look(self) -> KvLook:
+        """How K/V stands now."""
+        row = await self._database.fetchrow(
+            "select c.captured, (select count(*) from cutover.kv) as mapped, exists ("
+            " select from cutover.backfill_cursor b, cutover.phase_state s"
+            " where b.scope = 'kv' and b.generation = s.generation and b.done) as backfilled from cutover.kv_capture c",
+            timeout=30.0,
+        )
+        assert row is not None  # noqa: S101 - kv_capture has its one row
+        return KvLook(row["captured"], row["mapped"], row["backfilled"])
+
+    async def open_backfill(self, epoch: int) -> BackfillCursor:
+        """The K/V cursor, begun anew when it belongs to an earlier generation. Raises `StaleEpoch`."""
+        row = await self._database.fetchrow("select * from cutover.open_kv_backfill($1)", epoch, timeout=60.0)
+        assert row is not None  # noqa: S101
+        return cursor_of(row)
+
+    async def mark_chunk(self, epoch: int, limit: int) -> MarkedChunk:
+        """Map and mark the next `limit` rows in key order. Raises `StaleEpoch`, `LockTimeout`."""
+        row = await self._database.fetchrow(
+            "select * from cutover.kv_backfill_chunk($1, $2)", epoch, limit, timeout=60.0
+        )
+        assert row is not None  # noqa: S101
+        return MarkedChunk(row["scanned"], row["marked"], row["done"])
+
+    # -- inside a phase change's transaction ----------------------------------------
+
+    @staticmethod
+    async def enter_a1(connection: Connection, *, on: bool) -> None:
+        """Capture from here on, or (switched off) not."""
+        await connection.execute(f"select cutover.{'install' if on else 'remove'}_kv_capture()")
+
+    @staticmethod
+    async def enter_a0(connection: Connection) -> None:
+        """Nothing is captured in A0."""
+        await connection.execute("select cutover.remove_kv_capture()")
