@@ -266,5 +266,6 @@ def clean(memory: PluginMemory) -> PluginMemory:
 
 
 def is_kv(memory: PluginMemory) -> bool:
-    """Whether this is the memory of a K/V row."""
-    return unpack(memory.propagation).kv is not None
+    """Whether this is the memory of a K/V row, as the plugin gives it or as `clean` leaves it."""
+    ours = memory.propagation.get(KEY) if isinstance(memory.propagation, dict) else None
+    return isinstance(ours, dict) and isinstance(ours.get("kv"), dict)

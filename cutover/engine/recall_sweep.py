@@ -273,14 +273,15 @@ class RecallSweeper:
 
     async def _look(self, read: Read) -> _Look:
         budget = Budget(time.monotonic() + 2 * LOOK_SECONDS)
-        answers = (await replay(self._legacy, self._plugin, read, budget=budget, timeout=LOOK_SECONDS)).answers
+        replayed = await replay(self._legacy, self._plugin, read, budget=budget, timeout=LOOK_SECONDS)
+        answers = replayed.answers
         one_sided = answers.only_one_side
         unsettled: frozenset[UUID] = frozenset()
         visible = Visibility()
         if one_sided:
             unsettled = await self._legacy.unsettled(one_sided, seconds=self._limits.recent_seconds)
             visible = await self._visible(read, answers, unsettled)
-        left, right = comparable(answers, unsettled | visible.expected)
+        left, right = comparable(answers, unsettled | visible.expected | replayed.kv)
         overlap, agreement = overlap_at(left, right), rank_agreement(left, right)
         return _Look(
             overlap,

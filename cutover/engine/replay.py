@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from cutover.domain.memory import LegacyMemory
 from cutover.domain.recall import Answers, Read
 from cutover.domain.requests import ListMemories
-from cutover.engine.plugin_reads import DEFAULT_SEARCH_LIMIT, Budget, PluginReads
+from cutover.engine.plugin_reads import DEFAULT_SEARCH_LIMIT, Budget, PluginReads, is_kv
 from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes."""
+    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes. `kv`: what of the plugin's answer
+    are K/V rows, which legacy never shows (decision 0014)."""
 
     answers: Answers
     rows: Sequence[LegacyMemory] = ()
+    kv: frozenset[UUID] = frozenset()
 
 
 async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget: Budget, timeout: float) -> Replayed:
@@ -40,8 +43,7 @@ async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget
         timeout=timeout,
     )
     result = await plugin.search(read, budget=budget)
-    return Replayed(
-        Answers(
-            tuple(memory.id for memory in found), tuple(memory.id for memory in result.memories), limit, result.partial
-        )
+    answers = Answers(
+        tuple(memory.id for memory in found), tuple(memory.id for memory in result.memories), limit, result.partial
     )
+    return Replayed(answers, kv=frozenset(memory.id for memory in result.memories if is_kv(memory)))

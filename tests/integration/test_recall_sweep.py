@@ -208,6 +208,26 @@ async def test_expired_memories_and_natives_agree(tenant: Scene) -> None:
     assert (found["outcome"], found["overlap"]) == ("clean", 1.0)
 
 
+async def test_kv_rows_are_the_plugins_alone_but_leak_like_any_other(database: str) -> None:
+    async with scene(database, proxied=False, kv=True) as made:
+        await made.enter(Phase.A2)
+        await made.insert(ROOT, "a memory among rows")
+        await made.database.execute(
+            "INSERT INTO workspace_memory (workspace_id, key, value) SELECT $1, 'key ' || n, to_jsonb(n)"
+            " FROM generate_series(1, 9) n",
+            ROOT,
+        )
+        await calm(made)
+        await made.tenant.memories.search(SearchMemories((f"workspace:{ROOT}",)), caller("plugin"))
+        found = await sweep(made)
+        assert (found["outcome"], found["overlap"], found["findings"]) == ("clean", 1.0, [])
+        leaked = await made.database.fetchval("SELECT memory_id FROM cutover.kv ORDER BY key LIMIT 1")
+        await in_plugin(made, "UPDATE RECORDS SET namespace = $2 WHERE id = $1", leaked, f"team:{ROOT}")
+        found = await sweep(made)
+        # Whoever reads the team's namespace now sees what only ROOT may.
+        assert (found["outcome"], found["visibility"]["plugin_shows_more"]) == ("divergent", 1)
+
+
 async def test_a_namespace_beyond_the_cap_is_no_false_alarm(tenant: Scene) -> None:
     for number in range(130):
         await tenant.insert(ROOT, f"one of many, number {number}", "TEAM")
