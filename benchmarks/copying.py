@@ -89,7 +89,7 @@ async def copy(stack: Stack, rows: int, timeout: float) -> Copied:
             return await witness.awaiting_copy() == 0
 
         started = asyncio.get_running_loop().time()
-        await stack.control.start_backfill()
+        await stack.control.start_backfill(via="contract")
         await stack.control.backfilled(timeout=timeout)
         await until(copied, "the copy's last marks", timeout=timeout)
         took = asyncio.get_running_loop().time() - started

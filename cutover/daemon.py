@@ -16,11 +16,12 @@ import structlog
 import uvloop
 
 from cutover import __version__
+from cutover.domain.backfill import Via
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.errors import BootRefused, CutoverError, OperatorError
 from cutover.domain.events import Event, Observer
 from cutover.domain.load_budget import LoadPolicy
-from cutover.engine.backfill import BackfillLimits
+from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
 from cutover.engine.tenant import Tenant, TenantOptions, Tenants
 from cutover.http import memories_server, plugin_face
@@ -246,6 +247,8 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             rate=settings.backfill_rate,
             queue=settings.backfill_queue,
             pause_file=settings.backfill_pause_file,
+            via=Via(settings.backfill_via),
+            chunk_seconds=settings.backfill_chunk_seconds,
         ),
         kv=settings.kv == "on",
     )

@@ -430,6 +430,8 @@ class LogObserver:
                 "backfill.advanced",
                 tenant=event.tenant,
                 marked=event.marked,
+                copied=event.copied,
+                unchanged=event.unchanged,
                 already=event.already,
                 quarantined=event.quarantined,
                 remaining=event.remaining,

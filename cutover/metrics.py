@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from cutover.domain import events
+from cutover.domain.backfill import REASONS
 from cutover.domain.breaker import BreakerState
 from cutover.domain.divergence import DivergenceClass
 from cutover.domain.gate import check_ids
@@ -70,8 +71,8 @@ SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
 FAULTS: Final = ("missing", "changed", "extra", "resurrected")
 SWEEPS: Final = ("count", "digest", "recall", "verify")
 SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "failed", "not_applicable")
-BACKFILL_OUTCOMES: Final = ("marked", "already", "quarantined")
-THROTTLES: Final = ("plugin", "queue", "rate", "pause_file", "operator", "delivering")
+BACKFILL_OUTCOMES: Final = ("marked", "copied", "unchanged", "already", "quarantined")
+THROTTLES: Final = REASONS
 VISIBILITY: Final = tuple(direction.value for direction in Direction)
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
 
@@ -458,14 +459,15 @@ class MetricsObserver:
 
     def _backfill(self, event: events.BackfillAdvanced) -> None:
         m = self._metrics
-        for outcome, rows in zip(BACKFILL_OUTCOMES, (event.marked, event.already, event.quarantined), strict=True):
-            self._child(m.backfill_rows, event.tenant, outcome).inc(rows)
+        for outcome in BACKFILL_OUTCOMES:
+            self._child(m.backfill_rows, event.tenant, outcome).inc(getattr(event, outcome))
         self._child(m.backfill_remaining, event.tenant).set(event.remaining)
         self._child(m.backfill_rate, event.tenant).set(event.rate)
         self._child(m.backfill_eta, event.tenant).set(event.eta_seconds)
         reason = _bound(event.throttled, THROTTLES) if event.throttled else ""
         self._one_of(m.backfill_throttled, event.tenant, (*THROTTLES, OTHER), reason)
-        self._child(m.task_checkpoint, event.tenant, "backfill").set(self._clock())
+        if event.checkpoint:
+            self._child(m.task_checkpoint, event.tenant, "backfill").set(self._clock())
 
     def _kv(self, event: events.KvSwitched) -> None:
         self._child(self._metrics.kv_switch, event.tenant).set(event.on)

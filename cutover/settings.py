@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     """With more sessions of others at work in the database a sweep waits."""
     recall_interval: Seconds = _variable("CUTOVER_RECALL_INTERVAL", 900.0, example="15m", ge=0, le=86_400)
     """0: on demand only."""
+    backfill_via: Literal["auto", "contract", "database"] = _variable("CUTOVER_BACKFILL_VIA", "auto", example="auto")
+    """How rows are copied: by SQL where the plugin's tables allow it (auto), or always one of the two ways."""
+    backfill_chunk_seconds: Seconds = _variable(
+        "CUTOVER_BACKFILL_CHUNK_SECONDS", 0.15, example="150ms", ge=0.01, le=0.5
+    )
+    """What one chunk of `database` should take at most: a live edit of one of its rows waits for so long."""
     backfill_chunk: int = _variable("CUTOVER_BACKFILL_CHUNK", 500, example="500", ge=1, le=10_000)
     backfill_rate: Number = _variable("CUTOVER_BACKFILL_RATE", 0.0, example="1000", ge=0)
     """Rows per second; 0 leaves the pace to the throttle."""

@@ -17,13 +17,19 @@ POLL_SECONDS = 0.5
 RUNNING = ("running", "paused")
 WAITS_FOR = {
     "operator": "somebody paused it; cutover backfill --resume lets it go on",
-    "pause_file": "the file of CUTOVER_BACKFILL_PAUSE_FILE is there",
+    "pause_file": "the file of --pause-file, or of CUTOVER_BACKFILL_PAUSE_FILE, is there",
     "plugin": "the plugin is not healthy",
+    "breaker": "the plugin's breaker is not closed",
+    "latency": "the plugin is slow, or callers wait for their turn",
+    "backlog": "live changes wait for delivery",
     "queue": "as many marks wait for delivery as CUTOVER_BACKFILL_QUEUE allows",
-    "rate": "CUTOVER_BACKFILL_RATE",
-    "draining": "all is marked, the last marks are being delivered",
+    "rate": "--rate, or CUTOVER_BACKFILL_RATE",
+    "row_locks": "somebody's transaction holds the next row",
+    "database": "PostgreSQL did not answer in time; tried again with fewer rows",
+    "delivering": "all is reached, the last marks are being delivered",
 }
-_LASTING = ("operator", "pause_file", "plugin")
+_LASTING = ("operator", "pause_file", "plugin", "breaker", "backlog", "row_locks", "database")
+CONTROLS = ("pause", "resume", "abort")
 
 
 @click.command()
@@ -32,16 +38,35 @@ _LASTING = ("operator", "pause_file", "plugin")
 @click.option("--verify", is_flag=True, help="Compare both stores exactly, memory by memory; copies nothing.")
 @click.option("--pause", is_flag=True, help="Hold the one that runs.")
 @click.option("--resume", is_flag=True, help="Let it go on.")
+@click.option("--abort", is_flag=True, help="End it where it is; --apply goes on from there.")
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
+@click.option(
+    "--via",
+    type=click.Choice(["auto", "contract", "database"]),
+    help="How: by SQL (database), over HTTP (contract), or by SQL where that is possible (auto).",
+)
+@click.option("--rate", type=click.FloatRange(min=0), help="At most so many rows per second; 0 for no bound.")
+@click.option(
+    "--pause-file", type=click.Path(path_type=str), help="Rest while this file is there, on the daemon's machine."
+)
 @click.option("--no-wait", is_flag=True, help="Start it and end; `cutover status` shows how it goes.")
 @tenant_option
 @yes_option
 @output_option
 def backfill(
-    workspace: object, limit: int | None, no_wait: bool, tenant: str | None, yes: bool, form: str, **modes: bool
+    workspace: object,
+    limit: int | None,
+    via: str | None,
+    rate: float | None,
+    pause_file: str | None,
+    no_wait: bool,
+    tenant: str | None,
+    yes: bool,
+    form: str,
+    **modes: bool,
 ) -> None:
-    """Copy the memories that were there before A1, through marks: a live edit or delete always wins.
+    """Copy the memories that were there before A1: a live edit or delete always wins.
 
     Exit code 3 when something could not be placed, 1 when it failed.
     """
@@ -50,7 +75,7 @@ def backfill(
 
     mode = _one_mode(modes)
     with Ops(tenant=tenant, timeout=120.0) as ops:
-        if mode in ("pause", "resume"):
+        if mode in CONTROLS:
             emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
             return
         if mode == "verify":
@@ -63,11 +88,15 @@ def backfill(
             "actor": getpass.getuser(),
             **({"workspace": str(workspace)} if workspace else {}),
             **({"limit": limit} if limit else {}),
+            **({"via": via} if via else {}),
+            **({"rate": rate} if rate is not None else {}),
+            **({"pause_file": pause_file} if pause_file else {}),
         }
         told = ops.post("/api/v1/backfill", body)
         if mode == "dry-run" or no_wait:
             emit(told, form)
             return
+        say(f"via {told.get('via')}: {told.get('via_why')}")
         told = _follow(ops, told)
         quarantined = _quarantined(ops)
     emit({**told, "quarantined": quarantined}, form)
@@ -134,7 +163,7 @@ def progress_line(told: dict[str, Any]) -> str:
     line = f"backfill [{bar:<20}] {share:6.1%}  {told.get('remaining', 0)} left"
     if rate := told.get("rate_rows_per_second"):
         line += f"  {rate:.0f} rows/s"
-    if eta := told.get("eta_seconds"):
+    if (eta := told.get("eta_seconds")) is not None and told.get("remaining"):
         line += f"  {eta:.0f} s to go"
     if throttled := told.get("throttled"):
         line += f"  held back by {throttled}"

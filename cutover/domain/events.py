@@ -181,15 +181,19 @@ class RecallCompared(Event):
 
 @dataclass(frozen=True, slots=True)
 class BackfillAdvanced(Event):
-    """A chunk of backfill was marked. `remaining` rows are an exact count at start less what was scanned."""
+    """A backfill took up a chunk, or (all rows 0) is held back. Rows: `marked` for delivery, `copied` or found
+    `unchanged` by SQL, `already` marked by somebody else. `checkpoint`: progress was recorded."""
 
     marked: int
+    copied: int
+    unchanged: int
     already: int
     quarantined: int
     remaining: int
     rate: float
     eta_seconds: float
     throttled: str
+    checkpoint: bool
 
 
 @dataclass(frozen=True, slots=True)

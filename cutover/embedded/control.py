@@ -88,17 +88,21 @@ class Control:
         """Run a count sweep; what it found."""
         return await self._ask("POST", "/api/v1/sweeps", {"kind": "count"})
 
-    async def start_backfill(self) -> dict[str, Any]:
-        """Start the copy."""
-        return await self._ask("POST", "/api/v1/backfill", {"mode": "apply"})
+    async def start_backfill(self, **options: Any) -> dict[str, Any]:
+        """Start the copy. `options`: limit, via, rate, pause_file, workspace."""
+        return await self._ask("POST", "/api/v1/backfill", {"mode": "apply", **options})
+
+    async def control_backfill(self, verb: str) -> dict[str, Any]:
+        """pause, resume or abort."""
+        return await self._ask("POST", f"/api/v1/backfill/{verb}", {})
 
     async def backfill(self) -> dict[str, Any]:
         """How far the copy is."""
         return await self._ask("GET", "/api/v1/backfill")
 
-    async def copy(self, *, timeout: float) -> None:
+    async def copy(self, *, timeout: float, **options: Any) -> None:
         """A backfill from its start to its last mark: A3 is entered after one only."""
-        await self.start_backfill()
+        await self.start_backfill(**options)
         await self.backfilled(timeout=timeout)
 
     async def backfilled(self, *, timeout: float) -> None:

@@ -137,7 +137,7 @@ class Demo:
     async def _backfill_with_a_crash(self) -> None:
         """The copy runs, the daemon is killed in the middle of it, and both go on."""
         tally = self._traffic.tally
-        run = (await self._stack.control.start_backfill())["run"]
+        run = (await self._stack.control.start_backfill(via="contract"))["run"]
 
         async def under_way() -> bool:
             legacy, plugin = await self._witness.counts()

@@ -1,77 +1,41 @@
-"""Backfill: walks the legacy rows in id order and puts a mark on each (architecture §5).
+"""Backfill (architecture §5): one run at a time per tenant, asked for by an operator, resumed after a crash.
 
-It never writes to the plugin itself: the reconciler delivers what a row is at that moment, so a live edit or delete
-always wins over the copy. The cursor moves in the same transaction as the marks, so a crash loses and repeats
-nothing: rows up to the cursor are marked, delivered, or have a reason to be neither.
+What a run does is in `backfill_run`, how rows travel in `backfill_delivery`, what holds it back in `backfill_throttle`.
 """
 
 import asyncio
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from cutover.domain.errors import CutoverError, IllegalStep, NotFound, OperatorError, StaleEpoch
-from cutover.domain.events import BackfillAdvanced, Observer, TaskFailed
+from cutover.domain.backfill import BackfillRequest, Via
+from cutover.domain.errors import CutoverError, IllegalStep, InvalidRequest, NotFound, OperatorError
+from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import Phase
+from cutover.engine.backfill_delivery import BackfillDelivery, ContractDelivery, DatabaseDelivery, choose
+from cutover.engine.backfill_progress import BackfillLimits, Progress
+from cutover.engine.backfill_run import BackfillAborted, BackfillRun, left_held_by
+from cutover.engine.backfill_throttle import Throttle
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.reconciler import Reconciler
 from cutover.stores.backfill import BackfillStore
 from cutover.stores.backfill_plan import BackfillPlan, plan_backfill, workspace_exists
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
-from cutover.stores.runs import Runs
+from cutover.stores.plugin_database import PluginDatabase
+from cutover.stores.runs import Run, Runs
 
 KIND = "backfill"
-_PAUSE_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class BackfillLimits:
-    """`chunk` rows per transaction; `rate` rows per second (0: none); `queue` marks that may wait for delivery."""
-
-    chunk: int
-    rate: float
-    queue: int
-    pause_file: Path | None
-
-
-@dataclass(slots=True)
-class Progress:
-    """Of the run under way, or the last one. Rows; `state` running, paused, finished, failed or interrupted."""
-
-    run: UUID
-    scope: str
-    state: str
-    total: int
-    scanned: int
-    marked: int
-    throttled: str = ""
-    why: str = ""
-    rate: float = 0.0
-    eta_seconds: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """For the ops API and the CLI."""
-        return {
-            "run": str(self.run),
-            "scope": self.scope,
-            "state": self.state,
-            "total": self.total,
-            "scanned": self.scanned,
-            "remaining": max(0, self.total - self.scanned),
-            "marked": self.marked,
-            "rate_rows_per_second": round(self.rate, 1),
-            "eta_seconds": round(self.eta_seconds, 1) if self.eta_seconds is not None else None,
-            "throttled": self.throttled,
-            "why": self.why,
-        }
+def _nothing(progress: Progress) -> None:
+    del progress
 
 
 class Backfill:
-    """Runs one tenant's backfill: one at a time, in a task of its own, resumed after a restart."""
+    """Runs one tenant's backfill in a task of its own. `on_finished` is called after a run that reached its end."""
 
     def __init__(
         self,
@@ -81,40 +45,45 @@ class Backfill:
         runs: Runs,
         phase: PhaseWatch,
         health: PluginHealthMonitor,
+        gate: PluginGate,
         reconciler: Reconciler,
+        plugin_database: PluginDatabase | None,
         observer: Observer,
         limits: BackfillLimits,
+        on_finished: Callable[[Progress], None] = _nothing,
     ) -> None:
         self._tenant = tenant
         self._database = database
-        self._ledger = ledger
         self._store = BackfillStore(database)
+        self._ledger = ledger
         self._runs = runs
         self._phase = phase
         self._health = health
+        self._gate = gate
         self._reconciler = reconciler
+        self._plugin_database = plugin_database
         self._observer = observer
         self._limits = limits
-        self._requests: asyncio.Queue[tuple[UUID, str, UUID | None, int | None]] = asyncio.Queue(maxsize=1)
-        self.progress: Progress | None = None
+        self._on_finished = on_finished
+        self._requests: asyncio.Queue[BackfillRun] = asyncio.Queue(maxsize=1)
+        self._run: BackfillRun | None = None
         self._done = asyncio.Event()
-        self._held = False
         self._starting = False
-        self._since_look = 0
-        """Rows marked since the backlog was last counted."""
 
-    def hold(self, held: bool) -> None:
-        """Pause the run under way, or let it go on; not kept over a restart (the pause file is)."""
-        self._held = held
+    @property
+    def progress(self) -> Progress | None:
+        """Of the run under way, or the last one of this process."""
+        return self._run.progress if self._run is not None else None
 
     async def plan(self, workspace_id: UUID | None) -> BackfillPlan:
         """What a backfill would do, without doing it (`--dry-run`)."""
         return await plan_backfill(self._database, workspace_id)
 
-    async def start(self, requested_by: str, workspace_id: UUID | None, limit: int | None) -> Progress:
+    async def start(self, requested_by: str, request: BackfillRequest) -> Progress:
         """Begin, or go on where an earlier one stopped.
 
-        Raises `IllegalStep` outside A2, `OperatorError` while one runs.
+        Raises `IllegalStep` outside A2, `OperatorError` while one runs or where `via` cannot be used, `NotFound` for a
+        workspace that nobody knows, `InvalidRequest` for a pause file in no directory.
         """
         state = self._phase.current()
         if state.phase is not Phase.A2:
@@ -122,45 +91,96 @@ class Backfill:
             raise IllegalStep(
                 f"backfill runs in A2; the tenant is in {state.phase}", next_step=f"cutover phase {verb} (to A2) first"
             )
-        if workspace_id is not None and not await workspace_exists(self._database, workspace_id):
-            raise NotFound("no such workspace in this tenant", next_step="check the id given with --workspace")
-        if self._starting or (self.progress is not None and self.progress.state in ("running", "paused")):
+        if self._starting or (self.progress is not None and self.progress.under_way):
             raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
         self._starting = True
         try:
-            return await self._open(state.epoch, requested_by, workspace_id, limit)
+            await self._check(request)
+            via, why = await choose(request.via or self._limits.via, self._store, self._plugin_database)
+            cursor = await self._store.open(state.epoch, request.scope, request.workspace)
+            run = await self._runs.begin(KIND, requested_by, request.as_parameters())
+            progress = Progress.of(run, request, requested_by, cursor, via, why, await self._waiting())
+            return self._begin(progress)
         finally:
             self._starting = False
 
-    async def _open(self, epoch: int, requested_by: str, workspace_id: UUID | None, limit: int | None) -> Progress:
-        scope = "tenant" if workspace_id is None else f"workspace:{workspace_id}"
-        cursor = await self._store.open(epoch, scope, workspace_id)
-        run = await self._runs.begin(
-            KIND,
-            requested_by,
-            {"scope": scope, "workspace": str(workspace_id) if workspace_id else None, "limit": limit},
+    async def _check(self, request: BackfillRequest) -> None:
+        if request.workspace is not None and not await workspace_exists(self._database, request.workspace):
+            raise NotFound("no such workspace in this tenant", next_step="check the id given with --workspace")
+        path = Path(request.pause_file) if request.pause_file is not None else None
+        if path is not None and not (path.is_absolute() and await asyncio.to_thread(path.parent.is_dir)):
+            raise InvalidRequest(
+                f"{path} is not a file in a directory of the daemon's machine",
+                next_step="give an absolute path whose directory is there",
+            )
+
+    def _begin(self, progress: Progress, held_by: str = "") -> Progress:
+        request, limits = progress.request, self._limits
+        throttle = Throttle(
+            self._ledger, self._health, self._gate, self._reconciler, limits,
+            rate=limits.rate if request.rate is None else request.rate,
+            pause_files=tuple(Path(path) for path in (limits.pause_file, request.pause_file) if path is not None),
+        )  # fmt: skip
+        throttle.held_by = progress.paused_by = held_by
+        delivery: BackfillDelivery = (
+            DatabaseDelivery(self._store, target=limits.chunk_seconds, most=limits.copy_chunk)
+            if progress.via is Via.DATABASE
+            else ContractDelivery(self._store, limits.chunk)
         )
-        self.progress = Progress(run, scope, "running", cursor.total, cursor.scanned, cursor.marked)
+        rows = self._plugin_database.database if self._plugin_database is not None else None
         self._done = asyncio.Event()
-        self._held = False
-        self._requests.put_nowait((run, scope, workspace_id, limit))
-        return self.progress
+        self._run = BackfillRun(
+            self._tenant, self._store, self._ledger, self._runs, self._phase, self._reconciler, rows, self._observer,
+            progress, delivery, throttle,
+        )  # fmt: skip
+        self._requests.put_nowait(self._run)
+        return progress
 
     async def wait(self) -> Progress | None:
         """Wait until the run under way has ended."""
         await self._done.wait()
         return self.progress
 
+    # -- controls ----------------------------------------
+
+    async def pause(self, by: str) -> Progress:
+        """Hold the run under way; kept over a restart. Raises `OperatorError` when there is none."""
+        run = self._under_way()
+        run.hold(by)
+        await run.record("pause", by)
+        return run.progress
+
+    async def resume(self, by: str) -> Progress:
+        """Let it go on."""
+        run = self._under_way()
+        run.hold("")
+        await run.record("resume", by)
+        return run.progress
+
+    async def abort(self, by: str) -> Progress:
+        """End it: the cursor stays, the next start goes on from there."""
+        run = self._under_way()
+        run.abort(by)
+        await run.record("abort", by)
+        return run.progress
+
+    def _under_way(self) -> BackfillRun:
+        if self._run is None or not self._run.progress.under_way:
+            raise OperatorError("no backfill is under way", next_step="cutover backfill --apply")
+        return self._run
+
+    # -- the task ----------------------------------------
+
     async def run(self) -> None:
         """Carry out what is asked, for ever; first of all what a crash interrupted."""
         await self._resume()
         while True:
-            run, scope, workspace_id, limit = await self._requests.get()
-            progress = self.progress
-            assert progress is not None  # noqa: S101 - set by start and resume before the request
-            ended = "finished"
+            run = await self._requests.get()
+            progress, ended = run.progress, "finished"
             try:
-                await self._carry_out(progress, scope, workspace_id, limit)
+                await run.carry_out()
+            except BackfillAborted as aborted:
+                ended, progress.why = "aborted", f"aborted by {aborted.by}"
             except CutoverError as error:
                 ended, progress.why = "failed", error.message
                 self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
@@ -169,9 +189,11 @@ class Backfill:
                 raise
             progress.throttled = ""
             # The record first: who is told that it ended must find it ended there too.
-            await self._close(run, ended, progress)
+            await self._close(progress, ended)
             progress.state = ended
             self._done.set()
+            if ended == "finished":
+                self._on_finished(progress)
 
     async def complete(self) -> bool:
         """Whether the whole tenant has been walked in this generation."""
@@ -194,103 +216,31 @@ class Backfill:
         for run in left[:-1] if state.phase is Phase.A2 else left:
             await self._runs.finish(run.id, "interrupted", {"why": "superseded, or the phase changed"})
         if left and state.phase is Phase.A2:
-            run = left[-1]
-            workspace = run.parameters.get("workspace")
-            workspace_id = UUID(workspace) if workspace else None
-            scope = str(run.parameters.get("scope", "tenant"))
-            cursor = await self._store.open(state.epoch, scope, workspace_id)
-            self.progress = Progress(run.id, scope, "running", cursor.total, cursor.scanned, cursor.marked)
-            self._requests.put_nowait((run.id, scope, workspace_id, run.parameters.get("limit")))
+            await self._take_up(left[-1], state.epoch)
 
-    async def _carry_out(self, progress: Progress, scope: str, workspace_id: UUID | None, limit: int | None) -> None:
-        started, begun_at = time.monotonic(), progress.scanned
-        while limit is None or progress.scanned - begun_at < limit:
-            await self._throttle(progress, started, begun_at)
-            chunk = (
-                self._limits.chunk if limit is None else min(self._limits.chunk, limit - progress.scanned + begun_at)
-            )
-            try:
-                marking = await self._store.mark_chunk(self._phase.current().epoch, scope, workspace_id, chunk)
-                scanned, marked, done = marking.scanned, marking.marked, marking.done
-            except StaleEpoch:
-                if (await self._phase.reload()).phase is not Phase.A2:
-                    raise
-                continue
-            progress.scanned += scanned
-            progress.marked += marked
-            self._since_look += marked
-            self._reconciler.wake()
-            self._tell(progress, marked, scanned, started, begun_at)
-            await self._runs.checkpoint(progress.run, {"scanned": progress.scanned, "marked": progress.marked})
-            if done:
-                break
-        await self._drain(progress, started, begun_at)
-
-    def _tell(self, progress: Progress, marked: int, scanned: int, started: float, begun_at: int) -> None:
-        elapsed = max(1e-3, time.monotonic() - started)
-        waiting = (self._reconciler.backlog.by_origin.get("backfill", 0)) if self._reconciler.backlog else 0
-        # Rows are copied when delivered, not when marked: the rate and the ETA speak of delivery.
-        copied = max(0, progress.scanned - begun_at - waiting)
-        progress.rate = copied / elapsed
-        remaining = max(0, progress.total - progress.scanned) + waiting
-        progress.eta_seconds = remaining / progress.rate if progress.rate > 0 else None
-        self._observer(
-            BackfillAdvanced(
-                self._tenant,
-                marked,
-                scanned - marked,
-                0,
-                remaining,
-                progress.rate,
-                progress.eta_seconds or 0.0,
-                progress.throttled,
-            )
-        )
-
-    async def _throttle(self, progress: Progress, started: float, begun_at: int) -> None:
-        """Wait while something says so; the reason is shown wherever progress is."""
-        while (reason := await self._why_wait(progress, started, begun_at)) != "":
-            progress.throttled = reason
-            progress.state = "paused" if reason in ("pause_file", "operator") else "running"
-            await asyncio.sleep(_PAUSE_SECONDS)
-            self._tell(progress, 0, 0, started, begun_at)
-        progress.throttled, progress.state = "", "running"
-
-    async def _queue_is_full(self) -> bool:
-        """Whether more marks wait than may. Counted anew when what was marked since the last look could make it so."""
-        backlog = self._reconciler.backlog
-        if backlog is None or backlog.by_origin.get("backfill", 0) + self._since_look > self._limits.queue:
-            self._since_look = 0
-            self._reconciler.backlog = backlog = await self._ledger.backlog()
-        return backlog.by_origin.get("backfill", 0) > self._limits.queue
-
-    async def _why_wait(self, progress: Progress, started: float, begun_at: int) -> str:
-        limits = self._limits
-        if self._held:
-            return "operator"
-        if limits.pause_file is not None and limits.pause_file.exists():
-            return "pause_file"
-        if not self._health.admit().ok:
-            return "plugin"
-        if await self._queue_is_full():
-            return "queue"
-        if limits.rate > 0 and progress.scanned - begun_at > limits.rate * (time.monotonic() - started):
-            return "rate"
-        return ""
-
-    async def _drain(self, progress: Progress, started: float, begun_at: int) -> None:
-        """Marked is not copied: the run ends when its marks are delivered or quarantined."""
-        while True:
-            backlog = await self._ledger.backlog()
-            self._reconciler.backlog = backlog
-            self._tell(progress, 0, 0, started, begun_at)
-            if not backlog.by_origin.get("backfill", 0):
-                return
-            progress.throttled = "delivering"
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def _close(self, run: UUID, state: str, progress: Progress) -> None:
+    async def _take_up(self, run: Run, epoch: int) -> None:
+        request = BackfillRequest.from_parameters(run.parameters)
         try:
-            await self._runs.finish(run, state, {**progress.as_json(), "state": state})
+            via, why = await choose(request.via or self._limits.via, self._store, self._plugin_database)
+        except OperatorError as error:
+            await self._runs.finish(run.id, "failed", {"why": error.message})
+            return
+        cursor = await self._store.open(epoch, request.scope, request.workspace)
+        progress = Progress.of(run.id, request, run.requested_by, cursor, via, why, await self._waiting())
+        progress.begun_at = await self._begun_at(run, cursor.scanned)
+        self._begin(progress, left_held_by(await self._runs.last_saying(run.id, "control")))
+
+    async def _begun_at(self, run: Run, now: int) -> int:
+        """Where the run began, so that its limit counts what an earlier daemon did of it."""
+        first = await self._runs.first_saying(run.id, "begun_at")
+        return int(first["begun_at"]) if first is not None else now
+
+    async def _waiting(self) -> int:
+        return (await self._ledger.backlog()).by_origin.get("backfill", 0)
+
+    async def _close(self, progress: Progress, ended: str) -> None:
+        state = "interrupted" if ended == "aborted" else ended
+        try:
+            await self._runs.finish(progress.run, state, {**progress.as_json(), "state": ended})
         except CutoverError as error:
             self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.backfill import BackfillRequest, Via
 from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.engine.backfill import Backfill
@@ -83,12 +84,21 @@ class Operations:
         return self._verifier
 
     async def start_backfill(
-        self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str
+        self,
+        *,
+        apply: bool,
+        workspace_id: UUID | None = None,
+        limit: int | None = None,
+        via: Via | None = None,
+        rate: float | None = None,
+        pause_file: str | None = None,
+        actor: str,
     ) -> dict[str, Any]:
         """Begin a backfill, or (not `apply`) say what it would do."""
         if not apply:
             return {"dry_run": True, **(await self._backfill.plan(workspace_id)).as_json()}
-        return (await self._backfill.start(actor, workspace_id, limit)).as_json()
+        request = BackfillRequest(workspace_id, limit, via, rate, pause_file)
+        return (await self._backfill.start(actor, request)).as_json()
 
     async def backfill_status(self) -> dict[str, Any]:
         """The run under way, or the last one of this process."""
@@ -99,10 +109,9 @@ class Operations:
         return {**progress.as_json(), "complete": complete}
 
     async def pause_backfill(self, *, paused: bool, actor: str) -> dict[str, Any]:
-        """Hold the run under way, or let it go on."""
-        del actor
-        progress = self._backfill.progress
-        if progress is None or progress.state not in ("running", "paused"):
-            raise OperatorError("no backfill is under way", next_step="cutover backfill --apply")
-        self._backfill.hold(paused)
-        return progress.as_json()
+        """Hold the run under way, or let it go on; recorded with who asked for it."""
+        return (await (self._backfill.pause(actor) if paused else self._backfill.resume(actor))).as_json()
+
+    async def abort_backfill(self, *, actor: str) -> dict[str, Any]:
+        """End the run under way where it is; recorded with who asked for it."""
+        return (await self._backfill.abort(actor)).as_json()

@@ -12,6 +12,9 @@ from collections import deque
 from cutover.domain.limiter import Limiter
 
 _BACKGROUND_SHARE = 4
+_LATELY = 2.0
+"""Seconds for which a measured latency counts: whoever waits because of it sends nothing, and must look again."""
+_MEAN_WEIGHT = 0.05
 
 
 class PluginGate:
@@ -23,6 +26,8 @@ class PluginGate:
         self._callers: deque[asyncio.Future[None]] = deque()
         self._background: deque[asyncio.Future[None]] = deque()
         self._granted = 0
+        self._latency = 0.0
+        self._latency_at = float("-inf")
 
     @property
     def in_flight(self) -> int:
@@ -38,6 +43,10 @@ class PluginGate:
     def limit(self) -> int:
         """The bound as it stands."""
         return self._limiter.limit
+
+    def latency(self, now: float) -> float | None:
+        """Seconds that requests take these days (a moving mean); None when there was none lately."""
+        return self._latency if now - self._latency_at <= _LATELY else None
 
     async def enter(self, deadline: float, *, background: bool = False) -> None:
         """Take a slot, to be given back with `leave`.
@@ -57,7 +66,11 @@ class PluginGate:
     def record(self, seconds: float, *, ok: bool, in_flight: int) -> None:
         """Tell the limiter how long one request took, whether the plugin did its part, and how many were under way
         when it was sent."""
-        self._limiter.on_result(seconds, ok, in_flight, time.monotonic())
+        now = time.monotonic()
+        weight = _MEAN_WEIGHT if now - self._latency_at <= _LATELY else 1.0
+        self._latency += weight * (seconds - self._latency)
+        self._latency_at = now
+        self._limiter.on_result(seconds, ok, in_flight, now)
 
     async def _wait(self, queue: deque[asyncio.Future[None]], deadline: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

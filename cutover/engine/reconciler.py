@@ -72,6 +72,7 @@ class Reconciler:
         self._quiet = _LEASE_SECONDS + timeout + quarantine
         self._budget = RetryBudget(RetryPolicy(per_second=5.0, reserve=50.0), time.monotonic())
         self._wake = asyncio.Event()
+        self._backfill_held = False
         self._delivered = 0
         self.journal_rows = 0
         self.backlog: Backlog | None = None
@@ -84,6 +85,11 @@ class Reconciler:
 
     def wake(self) -> None:
         """Look for due marks now."""
+        self._wake.set()
+
+    def hold_backfill(self, held: bool) -> None:
+        """Claim no marks of the backfill (an operator paused it), or do again."""
+        self._backfill_held = held
         self._wake.set()
 
     async def run(self, *, backfill: bool) -> None:
@@ -135,7 +141,8 @@ class Reconciler:
         """Due marks of the lane, while the plugin is fit to be asked. An unhealthy plugin gets nothing at all."""
         try:
             state = self._phase.current()
-            if state.phase is Phase.A0 or not self._health.admit().ok:
+            held = backfill and self._backfill_held and state.phase is Phase.A2
+            if state.phase is Phase.A0 or held or not self._health.admit().ok:
                 return []
             return await self._ledger.claim(state.epoch, self._quiet, _CLAIM, backfill=backfill)
         except StaleEpoch:

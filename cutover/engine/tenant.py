@@ -20,7 +20,8 @@ from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
-from cutover.engine.backfill import Backfill, BackfillLimits
+from cutover.engine.backfill import Backfill
+from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.creation_times import CreationTimes
@@ -199,8 +200,9 @@ class Tenant:
         self.digests: DigestSweeper | None = proof[0] if proof is not None else None
         self._verifier = proof[1] if proof is not None else None
         self._backfill = Backfill(
-            self.name, database, ledger, runs, self.phase, self.health, self._reconciler, observer, options.backfill
-        )
+            self.name, database, ledger, runs, self.phase, self.health, gate, self._reconciler, plugin_database,
+            observer, options.backfill,
+        )  # fmt: skip
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
         self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
         self._transition = Transition(

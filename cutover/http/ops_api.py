@@ -10,6 +10,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
+from cutover.domain.backfill import Via
 from cutover.domain.errors import Conflict, IllegalStep, Refused
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.http.admins import Admins
@@ -32,11 +33,15 @@ class PhaseBody(ControlBody):
 
 
 class BackfillBody(ControlBody):
-    """`POST backfill`."""
+    """`POST backfill`. `rate` rows per second (0: none); `pause_file` on the daemon's machine. What is not given is
+    the settings'."""
 
     mode: Literal["apply", "dry-run"]
     workspace: BodyUUID | None = None
     limit: int | None = Field(default=None, ge=1)
+    via: Literal["auto", "contract", "database"] | None = None
+    rate: float | None = Field(default=None, ge=0, le=1_000_000, allow_inf_nan=False)
+    pause_file: str | None = Field(default=None, min_length=1, max_length=4096, pattern=r"^/[^\x00]*$")
 
 
 class OpsApi:
@@ -63,6 +68,7 @@ class OpsApi:
             ("POST", "backfill", self.start_backfill),
             ("POST", "backfill/pause", self.pause_backfill),
             ("POST", "backfill/resume", self.resume_backfill),
+            ("POST", "backfill/abort", self.abort_backfill),
             *self._sweeps.served(),
             *self._findings.served(),
             *self._verify.served(),
@@ -134,10 +140,17 @@ class OpsApi:
         return json_response(200, answer, NO_STORE)
 
     async def start_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """`POST backfill` `{mode, workspace?, limit?}`: `apply` starts one (202), `dry-run` only counts (200)."""
+        """`POST backfill` `{mode, workspace?, limit?, via?, rate?, pause_file?}`: `apply` starts one (202), `dry-run`
+        only counts (200)."""
         who, body = await authorised(self._admins, call, BackfillBody)
         started = await call.tenant.operations.start_backfill(
-            apply=body.mode == "apply", workspace_id=body.workspace, limit=body.limit, actor=who
+            apply=body.mode == "apply",
+            workspace_id=body.workspace,
+            limit=body.limit,
+            via=Via(body.via) if body.via is not None else None,
+            rate=body.rate,
+            pause_file=body.pause_file,
+            actor=who,
         )
         return json_response(202 if body.mode == "apply" else 200, started, NO_STORE)
 
@@ -148,6 +161,11 @@ class OpsApi:
     async def resume_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`POST backfill/resume`."""
         return await self._pause(call, paused=False)
+
+    async def abort_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
+        """`POST backfill/abort`: the cursor stays, the next start goes on from there."""
+        who, _ = await authorised(self._admins, call, ControlBody)
+        return json_response(200, await call.tenant.operations.abort_backfill(actor=who), NO_STORE)
 
     async def _pause(self, call: Call[OpsTenant], *, paused: bool) -> web.StreamResponse:
         who, _ = await authorised(self._admins, call, ControlBody)

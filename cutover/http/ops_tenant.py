@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 from uuid import UUID
 
+from cutover.domain.backfill import Via
 from cutover.domain.findings import FindingFilter, QuarantineFilter
 from cutover.domain.gate import HealthReport
 from cutover.domain.phase import Phase, PhaseState
@@ -27,10 +28,19 @@ class Operations(Protocol):
     async def verify_status(self, run: UUID) -> dict[str, Any] | None: ...
     async def verify_mismatches(self, run: UUID, *, after: str | None, limit: int) -> dict[str, Any]: ...
     async def start_backfill(
-        self, *, apply: bool, workspace_id: UUID | None, limit: int | None, actor: str
+        self,
+        *,
+        apply: bool,
+        workspace_id: UUID | None,
+        limit: int | None,
+        via: Via | None,
+        rate: float | None,
+        pause_file: str | None,
+        actor: str,
     ) -> dict[str, Any]: ...
     async def backfill_status(self) -> dict[str, Any]: ...
     async def pause_backfill(self, *, paused: bool, actor: str) -> dict[str, Any]: ...
+    async def abort_backfill(self, *, actor: str) -> dict[str, Any]: ...
 
 
 class Findings(Protocol):

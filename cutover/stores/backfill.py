@@ -3,12 +3,14 @@
 Every chunk moves the cursor in its own transaction, so a crash between two of them loses and repeats nothing.
 """
 
+import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from cutover.stores.database import Database
+from cutover.stores.sql import query
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,28 @@ class BackfillStore:
     async def bring_namespaces_up_to_date(self, epoch: int) -> int:
         """Definitions that clients changed while nothing was forwarded; gives how many were behind."""
         return int(await self._database.fetchval("select cutover.copy_namespaces($1)", epoch))
+
+    async def shares_database_with(self, other: Database) -> bool:
+        """Whether `other` is a connection to the same database, by whatever address and role. Advisory locks belong to
+        one database: where the second is not to be had, it is the same."""
+        key = secrets.randbits(62)
+        ask = "select pg_try_advisory_xact_lock($1)"
+        async with self._database.transaction() as here, other.transaction() as there:
+            await here.fetchval(ask, key)
+            return not await there.fetchval(ask, key)
+
+    async def missing_rights(self) -> str:
+        """The first of the plugin's tables that our role may not write; empty when it may."""
+        return str(await self._database.fetchval(query("backfill_missing_rights")) or "")
+
+    async def bring_times_up_to_date(
+        self, plugin: Database, after: UUID | None, limit: int, *, timeout: float
+    ) -> tuple[UUID | None, int]:
+        """Give the next `limit` of the plugin's rows the `created_at` that they carry in `propagation.cutover`; the
+        last id looked at (None at the end) and how many were mended."""
+        row = await plugin.fetchrow(query("backfill_mend_times"), after, limit, timeout=timeout)
+        assert row is not None  # noqa: S101 - an aggregate gives one row
+        return row["last_id"], row["mended"]
 
 
 def cursor_of(row: asyncpg.Record) -> BackfillCursor:

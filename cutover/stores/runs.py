@@ -49,6 +49,22 @@ class Runs:
             "insert into cutover.task_checkpoint (run_id, data) values ($1, $2::jsonb)", run, json.dumps(data)
         )
 
+    async def last_saying(self, run: UUID, key: str) -> dict[str, Any] | None:
+        """The newest progress that says something under `key`."""
+        return await self._checkpoint(run, key, "desc")
+
+    async def first_saying(self, run: UUID, key: str) -> dict[str, Any] | None:
+        """The oldest."""
+        return await self._checkpoint(run, key, "asc")
+
+    async def _checkpoint(self, run: UUID, key: str, order: str) -> dict[str, Any] | None:
+        data = await self._database.fetchval(
+            f"select data from cutover.task_checkpoint where run_id = $1 and data ? $2 order by seq {order} limit 1",
+            run,
+            key,
+        )
+        return dict(json.loads(data)) if data is not None else None
+
     async def finish(self, run: UUID, state: str, outcome: dict[str, Any]) -> None:
         """Close a run: `state` finished, failed or interrupted."""
         await self._database.execute(

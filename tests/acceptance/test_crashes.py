@@ -71,16 +71,15 @@ async def test_sigkill_at_random_points_under_load(make_scene: MakeScene, phase:
     await made.assert_converged("legacy" if phase == "A1" else "plugin")
 
 
-async def test_a_backfill_under_load_survives_sigkill_and_is_repeatable(
-    make_scene: MakeScene,
-) -> None:
+@pytest.mark.parametrize("via", ["contract", "database"])
+async def test_a_backfill_under_load_survives_sigkill_and_is_repeatable(make_scene: MakeScene, via: str) -> None:
     made = await make_scene(settings={"CUTOVER_BACKFILL_CHUNK": "50"})
     for memory_id, content in (await add_memories(made.database_url, made.seats, 1500)).items():
         made.history.found(memory_id, content)
     await made.enter("A1", "A2")
     traffic = made.traffic(seed=9, rate=150.0)
     async with under_load(made, traffic):
-        await made.control.start_backfill()
+        await made.control.start_backfill(via=via, rate=1000)
         for share in (0.15, 0.4, 0.7):
 
             async def reached(share: float = share) -> bool:

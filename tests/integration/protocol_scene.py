@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+from cutover.domain.backfill import Via
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.events import Event
 from cutover.domain.memory import Kind
@@ -34,7 +35,7 @@ from cutover.embedded.fault_proxy import FaultProxy
 from cutover.embedded.processes import until
 from cutover.embedded.reference_plugin import running as running_plugin
 from cutover.embedded.stack import plugin_database_url
-from cutover.engine.backfill import BackfillLimits
+from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
 from cutover.engine.tenant import Tenant, TenantOptions
 from cutover.stores.database import Database
@@ -72,7 +73,7 @@ def options(database_url: str, plugin_url: str) -> TenantOptions:
         shadow_ratio=0.0,
         sweep_interval=3600.0,
         recall_interval=0.0,
-        backfill=BackfillLimits(chunk=50, rate=0.0, queue=1000, pause_file=None),
+        backfill=BackfillLimits(chunk=50, rate=0.0, queue=1000, pause_file=None, via=Via.CONTRACT),
     )
 
 
@@ -179,9 +180,7 @@ class Scene:
 
     async def backfill(self, **arguments: Any) -> dict[str, Any]:
         """A whole backfill; gives its last progress."""
-        await self.tenant.operations.start_backfill(
-            **{"apply": True, "workspace_id": None, "limit": None, "actor": "test", **arguments}
-        )
+        await self.tenant.operations.start_backfill(**{"apply": True, "actor": "test", **arguments})
         progress = await asyncio.wait_for(self.tenant._backfill.wait(), 30)
         assert progress is not None
         return progress.as_json()

@@ -12,7 +12,7 @@ from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
 from cutover.embedded.reference_plugin import running as running_plugin
 from cutover.embedded.stack import plugin_database_url
-from cutover.engine.backfill import BackfillLimits
+from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
 from cutover.engine.tenant import Tenant, TenantOptions
 from cutover.stores.database import Database

@@ -1,17 +1,20 @@
 """Backfill (architecture §5): every row reached once, nothing resurrected, what cannot be placed said so."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from cutover.domain.backfill import Via
 from cutover.domain.errors import IllegalStep, OperatorError
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.embedded.fault_proxy import ProxiedRequest, answer, on
 from cutover.embedded.processes import until
-from cutover.engine.backfill import BackfillLimits
+from cutover.engine.backfill_progress import BackfillLimits
 from tests.conftest import MakeDatabase
 from tests.integration.protocol_scene import Scene, refused, scene
 from tests.integration.read_scene import CHILD, GRANDCHILD, REMOVED, ROOT, STRANGER
@@ -24,8 +27,9 @@ def rows(count: int, workspace: UUID | None = CHILD) -> list[tuple[UUID, UUID | 
     return [(UUID(int=number << 64), workspace, f"row {number}", "LOCAL") for number in range(1, count + 1)]
 
 
-def limits(**changes: object) -> BackfillLimits:
-    return BackfillLimits(**{"chunk": 50, "rate": 0.0, "queue": 1000, "pause_file": None, **changes})  # type: ignore[arg-type]
+def limits(**changes: Any) -> BackfillLimits:
+    given = BackfillLimits(chunk=50, rate=0.0, queue=1000, pause_file=None, via=Via.CONTRACT)
+    return replace(given, **changes)
 
 
 async def reaches(s: Scene, **wanted: object) -> None:

@@ -104,6 +104,7 @@ CONTROLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("backfill", {"mode": "dry-run"}),
     ("backfill/pause", {}),
     ("backfill/resume", {}),
+    ("backfill/abort", {}),
 )
 
 

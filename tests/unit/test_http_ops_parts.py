@@ -79,6 +79,9 @@ def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
         BackfillBody, b'{"mode": "apply", "workspace": "0b5e9c1e-5a0f-4c5e-9d4b-0a1b2c3d4e5f", "limit": 5}'
     )
     assert good.workspace is not None
+    given = b'{"mode": "apply", "via": "database", "rate": 12.5, "pause_file": "/run/pause"}'
+    chosen = parse_body(BackfillBody, given)
+    assert (chosen.via, chosen.rate, chosen.pause_file) == ("database", 12.5, "/run/pause")
     for model, raw, field in (
         (PhaseBody, b"{}", "reason"),
         (PhaseBody, b'{"reason": ""}', "reason"),
@@ -90,6 +93,12 @@ def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
         (BackfillBody, b'{"mode": "verify"}', "mode"),
         (BackfillBody, b'{"mode": "apply", "limit": 0}', "limit"),
         (BackfillBody, b'{"mode": "apply", "workspace": "x"}', "workspace"),
+        (BackfillBody, b'{"mode": "apply", "via": "magic"}', "via"),
+        (BackfillBody, b'{"mode": "apply", "rate": -1}', "rate"),
+        (BackfillBody, b'{"mode": "apply", "rate": "1"}', "rate"),
+        (BackfillBody, b'{"mode": "apply", "rate": 1e400}', "rate"),
+        (BackfillBody, b'{"mode": "apply", "pause_file": "here"}', "pause_file"),
+        (BackfillBody, b'{"mode": "apply", "pause_file": "/a\\u0000b"}', "pause_file"),
         (BackfillBody, b"[]", "the body"),
         (BackfillBody, b"{", "the body"),
     ):

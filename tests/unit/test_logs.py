@@ -212,7 +212,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.FindingsSettled(t, "repair", 7, "alice")
     yield events.SweepCanary(t, "digest", {"missing": 2}, {"missing": 1}, False)
     yield events.RecallCompared(t, 1.0, None, 12, {"plugin_shows_more": 1})
-    yield events.BackfillAdvanced(t, 500, 0, 1, 4500, 1000.0, 4.5, "")
+    yield events.BackfillAdvanced(t, 500, 20, 3, 0, 1, 4500, 1000.0, 4.5, "", True)
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
     yield events.KvSwitched(t, on=True, did="installed")
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
