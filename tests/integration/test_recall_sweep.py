@@ -212,6 +212,7 @@ async def test_kv_rows_are_the_plugins_alone_but_leak_like_any_other(database: s
     async with scene(database, proxied=False, kv=True) as made:
         await made.enter(Phase.A2)
         await made.insert(ROOT, "a memory among rows")
+        await made.insert(ROOT, "for the team", "TEAM")
         await made.database.execute(
             "INSERT INTO workspace_memory (workspace_id, key, value) SELECT $1, 'key ' || n, to_jsonb(n)"
             " FROM generate_series(1, 9) n",
