@@ -5,7 +5,6 @@ Decisions only: the engine measures and waits.
 
 from dataclasses import dataclass
 
-_SMALLEST = 200
 _LARGEST = 50_000
 """Rows. The upper bound also bounds what a sweep holds in memory when a whole chunk has to be compared id by id."""
 
@@ -20,20 +19,25 @@ class LoadPolicy:
     share: float = 0.5
     max_active: int = 16
     max_waiting: int = 2
+    first: int = 10_000
+    """Rows of the first chunk."""
+    smallest: int = 200
+    longest_statement: float = 5.0
+    """Seconds after which a statement is cut off: many times its target, because a slow disk is no reason to fail, and
+    few enough not to be in anybody's way."""
 
     def statement_timeout(self) -> float:
-        """Seconds after which a statement of the sweep is cut off: many times its target, because a slow disk is no
-        reason to fail, and few enough not to be in anybody's way."""
-        return max(5.0, 20 * self.chunk_seconds)
+        """Seconds that a statement may take."""
+        return max(self.longest_statement, 4 * self.chunk_seconds)
 
     def next_size(self, rows: int, seconds: float) -> int:
         """Rows for the next chunk, after one of `rows` took `seconds`. Grows and shrinks by at most a factor of two."""
         factor = 2.0 if seconds <= 0 else min(2.0, max(0.5, self.chunk_seconds / seconds))
-        return int(min(_LARGEST, max(_SMALLEST, rows * factor)))
+        return int(min(_LARGEST, max(self.smallest, rows * factor)))
 
     def after_timeout(self, rows: int) -> int | None:
         """Rows for another try after a statement was cut off; None when it cannot be made smaller."""
-        return None if rows <= _SMALLEST else max(_SMALLEST, rows // 4)
+        return None if rows <= self.smallest else max(self.smallest, rows // 4)
 
     def rest(self, worked: float) -> float:
         """Seconds to rest after `worked` seconds in statements."""

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from cutover.stores.digest import (
 )
 from cutover.stores.digest_findings import BucketRows, DigestFindings, Suspicion, bucket_of
 
-_FIRST_CHUNK = 10_000
 _LOOK = 500
 """Memories per look."""
 _LISTED = 8192
@@ -136,12 +135,12 @@ class DigestRun:
         self._policy = policy
         self._last = last
         load = policy.load
-        self._load = LoadPolicy(load.chunk_seconds, share, load.max_active, load.max_waiting)
+        self._load = replace(load, share=share)
         self._limits = Limits(self._load.statement_timeout())
         self._run = run
         self._tally = tally
         self._salt = secrets.token_bytes(32)
-        self._size = _FIRST_CHUNK
+        self._size = load.first
         self._planted: dict[UUID, str] = {}
         self._full = False
         self._epoch = 0
@@ -257,9 +256,8 @@ class DigestRun:
             await self._wait_while_busy()
             started = time.monotonic()
             size = self._size
-            high = await self._reader.edge(low, size)
             try:
-                high = await self._chunk(low, high)
+                high = await self._chunk(low, await self._reader.edge(low, size, self._limits))
             except StatementTimeout:
                 smaller = self._load.after_timeout(size)
                 if smaller is None:
@@ -291,12 +289,12 @@ class DigestRun:
             self._tally.compared += sum(each.rows for each in expected.values())
         else:
             # Legacy rows need not be there yet; what is there must be right, and nothing else may be.
-            there = await self._reader.held_ids(low, high)
-            must = await self._reader.must_be_there(low, high)
+            there = await self._reader.held_ids(low, high, self._limits)
+            must = await self._reader.must_be_there(low, high, self._limits)
             suspicions = await self._look(sorted({*there, *must}))
             self._tally.plugin_rows += len(there)
             self._tally.compared += len(there)
-            self._tally.expected_rows += await self._reader.expected_count(low, high)
+            self._tally.expected_rows += await self._reader.expected_count(low, high, self._limits)
         if self._scope.everything:
             self._tally.workspaces.update(await self._reader.expected_workspaces(low, high, self._limits))
         self._tally.chunks += 1
@@ -307,7 +305,7 @@ class DigestRun:
 
     async def _compare(self, low: UUID, high: UUID) -> tuple[dict[int, Bucket], dict[int, Bucket], list[UUID]]:
         """Both sides of a range by bucket, and the ids by which differing buckets differ."""
-        marked = await self._reader.marked(low, high)
+        marked = await self._reader.marked(low, high, self._limits)
         expected, held = await self._both(
             self._reader.expected_buckets(self._salt, low, high, self._limits),
             self._reader.held_buckets(self._salt, low, high, marked, self._limits),

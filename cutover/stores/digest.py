@@ -149,10 +149,10 @@ class DigestReader:
         )
         return int(await self._tenant.fetchval(sql, str(since), str(before), most, timeout=30.0))
 
-    async def expected_count(self, low: UUID, high: UUID) -> int:
+    async def expected_count(self, low: UUID, high: UUID, limits: Limits) -> int:
         """Rows of `agent_memories` in a range."""
-        sql = "select count(*) from public.agent_memories where id between $1 and $2"
-        return int(await self._tenant.fetchval(sql, low, high, timeout=60.0))
+        sql = "select count(*) as rows from public.agent_memories where id between $1 and $2"
+        return int((await self._timed(self._tenant, sql, limits, low, high))[0]["rows"])
 
     async def expected_workspaces(self, low: UUID, high: UUID, limits: Limits) -> dict[UUID | None, int]:
         """Expected memories of a range by workspace; None: of no workspace."""
@@ -184,25 +184,25 @@ class DigestReader:
 
     # -- ranges -------------------------------------------------------------------------------------------------
 
-    async def edge(self, low: UUID, rows: int) -> UUID:
+    async def edge(self, low: UUID, rows: int, limits: Limits) -> UUID:
         """The end of a range from `low` that holds at most `rows` rows on either side (`LAST_ID`: the rest)."""
-        here = await self._tenant.fetchrow(query("digest_edge_expected"), low, rows, timeout=30.0)
-        there = await self._plugin.fetchrow(query("digest_edge_held"), low, rows, timeout=30.0)
-        edges = [row["edge"] for row in (here, there) if row is not None and row["rows"] >= rows]
+        here = await self._timed(self._tenant, query("digest_edge_expected"), limits, low, rows)
+        there = await self._timed(self._plugin, query("digest_edge_held"), limits, low, rows)
+        edges = [row["edge"] for row in (*here, *there) if row["rows"] >= rows]
         return min(edges, default=LAST_ID)
 
-    async def must_be_there(self, low: UUID, high: UUID) -> list[UUID]:
+    async def must_be_there(self, low: UUID, high: UUID, limits: Limits) -> list[UUID]:
         """Memories of a range that the plugin must hold whether or not the backfill has been there."""
-        return [row["id"] for row in await self._tenant.fetch(query("digest_must"), low, high, timeout=30.0)]
+        return [row["id"] for row in await self._timed(self._tenant, query("digest_must"), limits, low, high)]
 
-    async def held_ids(self, low: UUID, high: UUID) -> list[UUID]:
+    async def held_ids(self, low: UUID, high: UUID, limits: Limits) -> list[UUID]:
         """What the plugin holds in a range."""
-        rows = await self._plugin.fetch(query("digest_held_ids"), low, high, self._leaving_out, timeout=30.0)
+        rows = await self._timed(self._plugin, query("digest_held_ids"), limits, low, high, self._leaving_out)
         return [row["id"] for row in rows]
 
-    async def marked(self, low: UUID, high: UUID) -> list[UUID]:
+    async def marked(self, low: UUID, high: UUID, limits: Limits) -> list[UUID]:
         """Marked memories of a range."""
-        return [row["memory_id"] for row in await self._tenant.fetch(query("digest_marked"), low, high, timeout=30.0)]
+        return [row["memory_id"] for row in await self._timed(self._tenant, query("digest_marked"), limits, low, high)]
 
     async def expected_buckets(self, salt: bytes, low: UUID, high: UUID, limits: Limits) -> dict[int, Bucket]:
         """The expected side of a range, digested by bucket."""
