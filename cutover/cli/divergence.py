@@ -146,7 +146,7 @@ def repair(
             told = {**more, "marked": told["marked"] + more["marked"]}
     emit(told if form in ("json", "yaml") else {"marked": told["marked"], "remaining": told["remaining"]}, form)
     for one in told["refused"]:
-        say(f"{one['rows']} of class {one['class']} were left alone: {one['why']}", "yellow")
+        say(f"left alone: {one['rows']} {one['class']}: {one['why']}", "yellow")
         say(f"  next: {told['next']}")
     say("the next digest sweep closes what is right again: cutover sweep run --kind digest")
 

@@ -3,20 +3,23 @@
 from datetime import UTC, datetime
 
 
-def moment(told: str | None, *, seconds: bool = True) -> str | None:
+def moment(told: str | None) -> str | None:
     """`2026-05-01 12:00:00`, in UTC as everywhere; None stays None."""
-    if told is None:
-        return None
-    return _parsed(told).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%m-%d %H:%M")
+    return None if told is None else f"{_parsed(told):%Y-%m-%d %H:%M:%S}"
 
 
 def interval(after: str | None, before: str) -> str:
-    """When something began, as far as that is known: `05-01 11:49 to 12:00`, or `by 05-01 12:00`."""
-    end = moment(before, seconds=False) or ""
+    """When something began, as far as that is known: `05-01 11:49 to 12:00`, or `by 05-01 12:00`.
+
+    Seconds only where both lie in one minute.
+    """
+    end = _parsed(before)
     if after is None:
-        return f"by {end}"
-    start = moment(after, seconds=False) or ""
-    return f"{start} to {end.removeprefix(start[:6])}"
+        return f"by {end:%m-%d %H:%M}"
+    start = _parsed(after)
+    clock = "%H:%M:%S" if f"{start:%m-%d %H:%M}" == f"{end:%m-%d %H:%M}" else "%H:%M"
+    day = "" if start.date() == end.date() else f"{end:%m-%d} "
+    return f"{start:%m-%d} {start.strftime(clock)} to {day}{end.strftime(clock)}"
 
 
 def age(seconds: float | None) -> str | None:

@@ -52,8 +52,7 @@ def run(kind: str, full: bool, no_wait: bool, tenant: str | None, form: str) -> 
                 emit(result, form)
                 return
             result = _follow(ops, str(result["run"]))
-    shown = result if form in ("json", "yaml") or kind != "recall" else _without_lists(result)
-    emit(shown, form)
+    emit(result if form in ("json", "yaml") else shown_outcome(kind, result), form)
     _judge(kind, result)
 
 
@@ -101,8 +100,11 @@ def show(run: object, tenant: str | None, form: str) -> None:
         return
     found = told.pop("found", [])
     told.pop("checkpoint", None)
-    outcome = _without_lists(told.pop("outcome", None) or {})
+    told.pop("parameters", None)
+    outcome = shown_outcome(told["kind"], told.pop("outcome", None) or {})
     told["started_at"], told["finished_at"] = moment(told["started_at"]), moment(told["finished_at"])
+    if buckets := told.pop("buckets", None):
+        outcome["buckets"] = f"{buckets['differing_buckets']} of {buckets['buckets']} differed"
     emit({**{key: value for key, value in told.items() if value not in (None, {})}, **outcome}, form)
     if found:
         say("\nfound by it, and what became of that:")
@@ -121,7 +123,11 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
     word = outcome.get("outcome") or one.get("state")
     if outcome.get("trusted") is False and word != "failed":
         word = f"{word}, untrusted"
-    found = sum((outcome.get("confirmed") or {}).values()) if "confirmed" in outcome else outcome.get("unexplained")
+    found = outcome.get("unexplained")
+    if isinstance(seen := outcome.get("confirmed"), dict):
+        found = sum(seen.values())
+    elif isinstance(seen := outcome.get("visibility"), dict):
+        found = sum(rows for direction, rows in seen.items() if direction != "expected")
     return {
         "run": one.get("run"),
         "kind": one.get("kind"),
@@ -134,9 +140,36 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _without_lists(outcome: dict[str, Any]) -> dict[str, Any]:
-    """What fits a table: lists of records are left to the other forms."""
-    return {key: value for key, value in outcome.items() if not (isinstance(value, list) and value)}
+def shown_outcome(kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """An outcome as a table shows it: lists of records are left to the other forms, a digest's figures put in words."""
+    plain = {key: value for key, value in outcome.items() if value != "" and not (isinstance(value, list) and value)}
+    if kind != "digest" or "canary" not in outcome:
+        return plain
+    shown = {key: plain[key] for key in _DIGEST_FIELDS if plain.get(key) is not None}
+    shown["confirmed"], shown["accepted"] = counted(plain.get("confirmed")), counted(plain.get("accepted"))
+    caught, planted = (sum(plain["canary"].get(each, {}).values()) for each in ("caught", "planted"))
+    shown["planted faults"] = f"{caught} of {planted} caught, {plain['canary'].get('false_alarms', 0)} false alarms"
+    shown["seconds"] = ", ".join(
+        [f"{plain.get('seconds', 0):.2f}", *(f"{plain.get(key, 0):.2f} {words}" for key, words in _TIME_SPLIT.items())]
+    )
+    return shown
+
+
+_DIGEST_FIELDS = (
+    *("run", "outcome", "trusted", "why", "full", "phase", "coverage", "expected_rows", "plugin_rows", "compared"),
+    *("confirmed", "accepted", "suspects", "in_flight", "mended"),
+)
+_TIME_SPLIT = {
+    "seconds_database": "in the databases",
+    "seconds_transfer": "on the way",
+    "seconds_own": "here",
+    "throttled_seconds": "at rest",
+}
+
+
+def counted(by_class: dict[str, int] | None) -> str:
+    """`3 content, 1 namespace`, or `0`."""
+    return ", ".join(f"{rows} {cls}" for cls, rows in sorted((by_class or {}).items())) or "0"
 
 
 def _follow(ops: "Ops", run: str) -> dict[str, Any]:
@@ -194,7 +227,8 @@ def _judge(kind: str, result: dict[str, Any]) -> None:
         say(f"not trusted: {why or 'a planted fault was missed'}", "red")
         raise click.exceptions.Exit(DIVERGENT)
     if outcome == "clean":
-        say(_CLEAN[kind], "green")
+        accepted = sum((result.get("accepted") or {}).values())
+        say(_CLEAN[kind] + (f"; {accepted} accepted differences aside" if accepted else ""), "green")
     elif outcome in ("partial", "not_applicable"):
         say(f"{outcome}: {why or 'not everything could be looked at, so this proves nothing about the rest'}", "yellow")
     elif outcome in ("drift", "divergent"):

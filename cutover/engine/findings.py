@@ -29,12 +29,11 @@ _MOST_AT_ONCE = 5000
 _TOLD = 20
 """Refusals that are told one by one."""
 _UNKNOWN_EXTRA = (
-    "the plugin holds them and neither legacy nor the journal knows of them: delivering legacy's state would delete"
-    " them, and whoever wrote them straight to the plugin was told that they were saved"
+    "only the plugin knows of it, so a delivery would delete it, and whoever wrote it straight to the plugin was told"
+    " that it was saved"
 )
 _EXTRA_WAY_OUT = (
-    "look with `cutover divergence show ID`, then accept it (`cutover divergence accept ID --why …`), or delete it at"
-    " the plugin; the next sweep closes it"
+    "cutover divergence show ID; then accept it (cutover divergence accept ID --why …) or delete it at the plugin"
 )
 
 T = TypeVar("T")
@@ -193,7 +192,7 @@ class Findings:
         if not done.marked:
             if extras:
                 raise Conflict(
-                    f"{extras} of class missing_in_legacy cannot be repaired: {_UNKNOWN_EXTRA}",
+                    f"missing_in_legacy is not repaired: {_UNKNOWN_EXTRA}",
                     next_step=_EXTRA_WAY_OUT,
                 )
             raise NotFound("no open divergence matches that a delivery sets right", next_step="cutover divergence list")

@@ -136,7 +136,7 @@ def _proof(status: Mapping[str, Any]) -> str:
         words = f"confirmed differences: {classes}; the oldest was seen {_ago(found['oldest_seconds'])}"
         lines.append(_line("fail", words, "cutover divergence list --groups"))
     if blocking:
-        lines.append(_line("fail", f"{blocking} memories in quarantine block the cutover", "cutover quarantine list"))
+        lines.append(_line("fail", f"in quarantine, and blocking the cutover: {blocking}", "cutover quarantine list"))
     return f"<ul class=why>{''.join(lines)}</ul>"
 
 

@@ -128,14 +128,14 @@ def test_what_only_the_plugin_knows_is_not_repaired_but_can_be_accepted(
     found(running, extra, workspace, "missing_in_legacy", expected_length=None)
     refused = command("divergence", "repair", str(extra), "--yes")
     assert refused.returncode == 3
-    assert "would delete them" in refused.stderr
+    assert "would delete it" in refused.stderr
     assert "divergence accept" in refused.stderr
     assert not marked(running, extra)
 
     found(running, other, workspace)
     mixed = command("divergence", "repair", "--all", "--yes", "-o", "json")
     assert mixed.returncode == 0
-    assert "1 of class missing_in_legacy were left alone" in mixed.stderr
+    assert "left alone: 1 missing_in_legacy" in mixed.stderr
 
     accepted = command("divergence", "accept", str(extra), "--why", "written by the importer", "--yes", "-o", "tsv")
     assert accepted.returncode == 0, accepted.stderr

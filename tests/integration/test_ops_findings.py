@@ -234,7 +234,7 @@ async def test_extras_are_refused_with_the_reason_and_the_way_out(
     await found(running, cls="missing_in_legacy")
     answer = await http.post("divergence/repair", json={"class": "missing_in_legacy"}, headers=admin)
     assert answer.status_code == 409
-    assert "told that they were saved" in answer.json()["error"]
+    assert "told that it was saved" in answer.json()["error"]
     assert "divergence accept" in answer.json()["next"]
     assert await running.execute("SELECT FROM cutover.mark") == []
 
@@ -262,7 +262,7 @@ async def test_metrics_and_status_follow_what_is_open(http: httpx.AsyncClient, r
     await until(in_status, "the status", timeout=PATIENCE, every=0.2)
     page = (await http.get(f"{ops}/")).text
     assert "confirmed differences: 2 content" in page
-    assert "1 memories in quarantine block the cutover" in page
+    assert "in quarantine, and blocking the cutover: 1" in page
     assert "no digest sweep yet" in page
 
 

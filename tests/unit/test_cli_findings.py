@@ -1,0 +1,130 @@
+"""What the verbs about findings say, without a daemon: times, one line per sweep, progress, verdicts."""
+
+from typing import Any
+
+import click
+import pytest
+
+from cutover.cli.moments import age, interval, moment
+from cutover.cli.status import summary as status_summary
+from cutover.cli.sweep import _judge, news, progress_line, shown_outcome, summary
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "words"),
+    [
+        (None, "2026-05-01T12:00:10Z", "by 05-01 12:00"),
+        ("2026-05-01T11:49:00Z", "2026-05-01T12:00:10Z", "05-01 11:49 to 12:00"),
+        ("2026-05-01T12:00:01.5Z", "2026-05-01T12:00:10Z", "05-01 12:00:01 to 12:00:10"),
+        ("2026-04-30T23:59:00Z", "2026-05-01T00:10:00Z", "04-30 23:59 to 05-01 00:10"),
+        ("2026-05-01T13:49:00+02:00", "2026-05-01T12:00:10Z", "05-01 11:49 to 12:00"),
+    ],
+)
+def test_an_interval_takes_no_more_room_than_it_needs(after: str | None, before: str, words: str) -> None:
+    assert interval(after, before) == words
+
+
+def test_times_and_ages() -> None:
+    assert moment("2026-05-01T12:00:10.123456+02:00") == "2026-05-01 10:00:10"
+    assert moment(None) is None
+    told = [age(seconds) for seconds in (None, 0.2, 119, 120, 3599, 3600, 90_000)]
+    assert told == [None, "0 s", "119 s", "2 min", "60 min", "1.0 h", "1.0 d"]
+
+
+CANARY = {"planted": {"extra": 2, "missing": 2}, "caught": {"extra": 2, "missing": 2}, "false_alarms": 0}
+DIGEST: dict[str, Any] = {
+    "outcome": "divergent", "trusted": True, "full": True, "coverage": 1.0, "canary": CANARY, "why": "",
+    "confirmed": {"content": 3, "namespace": 1}, "accepted": {}, "expected_rows": 50, "plugin_rows": 49,
+    "compared": 50, "suspects": 0, "seconds": 2.5, "seconds_database": 0.4, "seconds_own": 0.1,
+}  # fmt: skip
+
+
+def test_a_digest_in_a_table() -> None:
+    shown = shown_outcome("digest", DIGEST)
+    assert list(shown)[:3] == ["outcome", "trusted", "full"], "what matters comes first"
+    assert (shown["confirmed"], shown["accepted"]) == ("3 content, 1 namespace", "0")
+    assert shown["planted faults"] == "4 of 4 caught, 0 false alarms"
+    assert shown["seconds"] == "2.50, 0.40 in the databases, 0.00 on the way, 0.10 here, 0.00 at rest"
+    failed = {"outcome": "failed", "trusted": False, "why": "the plugin's database went away"}
+    assert shown_outcome("digest", failed) == failed
+    assert shown_outcome("recall", {"outcome": "clean", "lowest": [{"overlap": 0.5}]}) == {"outcome": "clean"}
+
+
+def test_one_line_per_sweep() -> None:
+    run = {"run": "x", "kind": "digest", "state": "finished", "started_at": "2026-05-01T12:00:00Z", "outcome": DIGEST}
+    line = summary(run)
+    assert (line["outcome"], line["found"], line["rows"]) == ("divergent", 4, 50)
+    assert summary({**run, "outcome": {**DIGEST, "trusted": False}})["outcome"] == "divergent, untrusted"
+    running = summary({"run": "x", "kind": "digest", "state": "running", "started_at": "2026-05-01T12:00:00Z"})
+    assert (running["outcome"], running["found"]) == ("running", None)
+    recall = {"outcome": "divergent", "visibility": {"plugin_shows_more": 2, "plugin_shows_less": 1, "expected": 9}}
+    assert summary({**run, "kind": "recall", "outcome": recall})["found"] == 3
+    count = {"outcome": "drift", "unexplained": -1, "legacy": 7}
+    assert (summary({**run, "outcome": count})["found"], summary({**run, "outcome": count})["rows"]) == (-1, 7)
+
+
+def test_progress_says_how_far_how_fast_and_what_it_waits_for() -> None:
+    assert progress_line({}, 0.0, 1.0) == "digest: waiting for its turn"
+    half = {
+        "full": True,
+        "share": 0.5,
+        "compared": 500,
+        "rate_rows_per_second": 99.6,
+        "suspects": 2,
+        "throttled": "busy",
+    }
+    line = progress_line(half, 0.25, 10.0)
+    assert line == "digest [##########          ]  50.0%  500 rows  20 s to go  100 rows/s  2 suspect  resting: busy"
+    # A resumed one cannot tell yet how long it takes.
+    assert "to go" not in progress_line(half, 0.5, 10.0)
+    assert progress_line({"full": False, "compared": 7}, 0.0, 1.0) == "digest 7 rows"
+    assert news(half) != news({**half, "throttled": ""})
+    assert news(half) == news({**half, "share": 0.55})
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "code", "words"),
+    [
+        ("count", {"outcome": "clean"}, 0, "every difference has a cause"),
+        ("count", {"outcome": "drift"}, 3, "no cause accounts for"),
+        ("count", {"outcome": "partial"}, 0, "proves nothing"),
+        ("count", {"outcome": "failed", "why": "gone"}, 1, "gone"),
+        ("digest", DIGEST, 3, "--groups"),
+        ("digest", {**DIGEST, "outcome": "clean", "confirmed": {}}, 0, "every planted fault"),
+        (
+            "digest",
+            {"outcome": "clean", "trusted": True, "accepted": {"content": 2}},
+            0,
+            "2 accepted differences aside",
+        ),
+        ("digest", {"outcome": "clean", "trusted": False, "why": "missed"}, 3, "not trusted: missed"),
+        ("digest", {"outcome": "partial", "trusted": True, "why": "too lively"}, 0, "too lively"),
+        ("digest", {"outcome": "failed", "trusted": False, "why": "gone"}, 1, "did not finish: gone"),
+        ("digest", {"outcome": "interrupted"}, 1, "interrupted"),
+        ("recall", {"outcome": "divergent", "why": "a leak"}, 3, "a leak"),
+        ("recall", {"outcome": "not_applicable", "why": "A3"}, 0, "A3"),
+    ],
+    ids=str,
+)
+def test_each_verdict_has_its_code(
+    kind: str, result: dict[str, Any], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = 0
+    try:
+        _judge(kind, result)
+    except click.exceptions.Exit as exit_:
+        ended = exit_.exit_code
+    captured = capsys.readouterr()
+    assert (ended, captured.out) == (code, "")
+    assert words in captured.err
+
+
+def test_status_says_it_short() -> None:
+    told = {
+        "digest": {"outcome": "clean", "trusted": True, "age_seconds": 250.0},
+        "divergences": {"confirmed": {"content": 7, "namespace": 1}, "oldest_seconds": 11_000.0},
+    }
+    assert (status_summary(told)["digest"], status_summary(told)["divergent"]) == ("clean, 4 min", "8, 3.1 h")
+    told["digest"]["trusted"] = False
+    assert status_summary(told)["digest"] == "untrusted, 4 min"
+    assert status_summary({"divergences": {"confirmed": {}}})["divergent"] == "0"
