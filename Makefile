@@ -3,7 +3,8 @@
 #   make demo    the daemon's whole main job on this machine, in about a minute
 #   make test    lint, types, and every test
 #   make dev     an embedded PostgreSQL, plugin and daemon to try things on
-#   make bench   the table of measured rates
+#   make bench   the table of measured rates (ARGS="--quick", "--only sweep", "--reladiff install", …)
+#   make soak    half an hour of everything at once, with planted faults; writes docs/soak.md (MINUTES=2 for a try)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,10 +14,11 @@ BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY  := $(VENV)/.ready
 REPORT := build/junit.xml
+MINUTES ?= 30
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test dev bench lint types format unit lock clean install
+.PHONY: demo test dev bench soak lint types format unit lock clean install
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -31,6 +33,9 @@ dev: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m cutover.embedded.soak --minutes $(MINUTES) --report docs/soak.md $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

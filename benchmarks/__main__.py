@@ -10,8 +10,10 @@ from statistics import median
 import asyncpg
 import uvloop
 
-from benchmarks.copying import backfill_rows
+from benchmarks.copying import contract_rows, copy_by_database, database_rows
+from benchmarks.population import populate
 from benchmarks.report import Row, table, write_json
+from benchmarks.sweeping import SweepBench
 from benchmarks.tenant import SETTINGS, add_memories, add_workspaces
 from benchmarks.writes import Plan, WriteBench
 from cutover.embedded.postgres import EmbeddedPostgres
@@ -20,8 +22,16 @@ from cutover.embedded.stack import Stack, prepare_database, running_stack
 from cutover.embedded.witness import Witness
 
 _MIB = 1024 * 1024
-_SETTINGS = {"CUTOVER_LOG_LEVEL": "warning", "CUTOVER_SWEEP_INTERVAL": "3600", "CUTOVER_SHADOW_READ_RATIO": "0"}
-SECTIONS = ("start", "dual", "a3", "backfill")
+_SETTINGS = {
+    "CUTOVER_LOG_LEVEL": "warning",
+    # Nothing of its own accord: whatever runs is being measured.
+    "CUTOVER_SWEEP_INTERVAL": "3600",
+    "CUTOVER_DIGEST_INTERVAL": "86400",
+    "CUTOVER_DIGEST_FULL_INTERVAL": "604800",
+    "CUTOVER_RECALL_INTERVAL": "86400",
+    "CUTOVER_SHADOW_READ_RATIO": "0",
+}
+SECTIONS = ("start", "dual", "a3", "contract", "database", "sweep")
 
 
 def say(line: str) -> None:
@@ -36,7 +46,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section only (may be repeated)")
     parser.add_argument("--seconds", type=float, default=None, help="seconds per run (default 4, quick 1)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of all runs (default 5, quick 1)")
-    parser.add_argument("--rows", type=int, default=None, help="memories of the backfill (default 40000, quick 3000)")
+    parser.add_argument("--rows", type=int, help="memories of `database` and `sweep` (default 1000000, quick 20000)")
+    parser.add_argument("--contract-rows", type=int, help="memories of `contract` (default 40000, quick 3000)")
+    parser.add_argument(
+        "--reladiff", metavar="COMMAND", help="compare with this program; `install`: into a throw-away environment"
+    )
     parser.add_argument("--json", type=Path, default=Path("bench-results/latest.json"), help="where the JSON goes")
     parser.add_argument("--profile", type=Path, help="sample the daemon's stacks into this file while it is loaded")
     return parser.parse_args(arguments)
@@ -119,14 +133,31 @@ async def drained(stack: Stack) -> None:
 
 
 async def copy_rows(postgres: EmbeddedPostgres, options: argparse.Namespace) -> list[Row]:
-    """The backfill, on a stack of its own."""
-    url = await prepare_database(postgres, "bench_backfill")
+    """The backfill through the contract, on a stack of its own."""
+    url = await prepare_database(postgres, "bench_contract")
     seats = await add_workspaces(url, 40)
-    await add_memories(url, seats, options.rows)
+    await add_memories(url, seats, options.contract_rows)
     async with running_stack(postgres, url, settings=_SETTINGS) as stack:
         for phase in ("A1", "A2"):
             await stack.control.enter(phase)
-        return await backfill_rows(stack, seats, options.rows, options.seconds, say)
+        return await contract_rows(stack, seats, options.contract_rows, options.seconds, say)
+
+
+async def million_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, wanted: set[str]) -> list[Row]:
+    """The backfill by the database and the digest sweeps, one after the other on the same memories."""
+    url = await prepare_database(postgres, "bench_million")
+    population = await populate(url, options.rows, say)
+    rows: list[Row] = []
+    async with running_stack(postgres, url, settings=_SETTINGS) as stack:
+        for phase in ("A1", "A2"):
+            await stack.control.enter(phase)
+        if "database" in wanted:
+            rows += await database_rows(stack, population.seats, options.rows, options.seconds, say)
+        else:
+            await copy_by_database(stack, options.rows)
+        if "sweep" in wanted:
+            rows += await SweepBench(stack, options.rows, min(3, options.rounds), options.reladiff, say).rows()
+    return rows
 
 
 async def run(options: argparse.Namespace) -> list[Row]:
@@ -139,8 +170,10 @@ async def run(options: argparse.Namespace) -> list[Row]:
             rows += await start_rows(postgres, 1 if options.quick else 5)
         if wanted & {"dual", "a3"}:
             rows += await write_rows(postgres, options, wanted)
-        if "backfill" in wanted:
+        if "contract" in wanted:
             rows += await copy_rows(postgres, options)
+        if wanted & {"database", "sweep"}:
+            rows += await million_rows(postgres, options, wanted)
     return rows
 
 
@@ -149,7 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     options.seconds = options.seconds or (1.0 if options.quick else 4.0)
     options.rounds = options.rounds or (1 if options.quick else 5)
-    options.rows = options.rows or (3_000 if options.quick else 40_000)
+    options.rows = options.rows or (20_000 if options.quick else 1_000_000)
+    options.contract_rows = options.contract_rows or (3_000 if options.quick else 40_000)
     rows = uvloop.run(run(options))
     facts = {
         "cores": os.cpu_count(),
@@ -157,6 +191,8 @@ def main(arguments: list[str] | None = None) -> int:
         "quick": options.quick,
         "seconds_per_run": options.seconds,
         "rounds": options.rounds,
+        "rows": options.rows,
+        "load_before": os.getloadavg()[0],
     }
     write_json(rows, facts, options.json)
     print(table(rows))

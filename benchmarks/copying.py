@@ -1,4 +1,5 @@
-"""The backfill row: `--via contract` against the platform's one-row-at-a-time loop and against P; and its memory."""
+"""The backfill rows: `--via contract` against the platform's one-row-at-a-time loop and against P, `--via database`
+against the loop and against one bare INSERT … SELECT; and the daemon's memory meanwhile."""
 
 import asyncio
 import json
@@ -6,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from benchmarks.bare import bare_copy, connected
 from benchmarks.cpu import Meter
 from benchmarks.load import load, post
 from benchmarks.report import Row
@@ -81,7 +83,7 @@ async def plugin_rate(plugin_url: str, seats: list[Seat], seconds: float) -> flo
     return (await load(plugin_url, make, connections=8, seconds=seconds)).rate
 
 
-async def copy(stack: Stack, rows: int, timeout: float) -> Copied:
+async def copy(stack: Stack, rows: int, via: str, timeout: float) -> Copied:
     """Run the daemon's backfill to its end, marks drained included."""
     async with PeakMemory(stack.daemon.child) as memory, Witness(stack.database_url) as witness:
 
@@ -89,26 +91,30 @@ async def copy(stack: Stack, rows: int, timeout: float) -> Copied:
             return await witness.awaiting_copy() == 0
 
         started = asyncio.get_running_loop().time()
-        await stack.control.start_backfill(via="contract")
+        await stack.control.start_backfill(via=via)
         await stack.control.backfilled(timeout=timeout)
         await until(copied, "the copy's last marks", timeout=timeout)
         took = asyncio.get_running_loop().time() - started
     return Copied(rows, took, memory.peak - memory.before)
 
 
-async def backfill_rows(
+def _meter(stack: Stack) -> Meter:
+    daemon, plugin, server = stack.daemon.child.pid, stack.plugin.pid, stack.postgres.pid
+    assert daemon is not None
+    assert plugin is not None
+    assert server is not None
+    return Meter({"daemon": daemon, "plugin": plugin, "postgres": server})
+
+
+async def contract_rows(
     stack: Stack, seats: list[Seat], rows: int, seconds: float, say: Callable[[str], None]
 ) -> list[Row]:
     """The tenant must be in A2 with `rows` memories that the plugin does not have yet."""
     sequential = [await sequential_rate(stack.plugin_url, seats, seconds)]
     alone = [await plugin_rate(stack.plugin_url, seats, seconds)]
-    daemon, plugin, server = stack.daemon.child.pid, stack.plugin.pid, stack.postgres.pid
-    assert daemon is not None
-    assert plugin is not None
-    assert server is not None
-    meter = Meter({"daemon": daemon, "plugin": plugin, "postgres": server})
+    meter = _meter(stack)
     meter.start()
-    copied = await copy(stack, rows, timeout=60 + rows / 100)
+    copied = await copy(stack, rows, "contract", timeout=60 + rows / 100)
     usage = meter.stop()
     alone.append(await plugin_rate(stack.plugin_url, seats, seconds))
     sequential.append(await sequential_rate(stack.plugin_url, seats, seconds))
@@ -117,9 +123,68 @@ async def backfill_rows(
     say(f"  backfill {rows} rows: {rate:.0f}/s; P {p:.0f}/s; sequential loop {loop:.0f}/s")
     detail = {"rows_per_second": round(rate, 1), "P": round(p, 1), "sequential": round(loop, 1), "rows": rows}
     words = f"{rate:.0f} rows/s; {usage.words()}"
-    growth = copied.peak_growth / _MIB
     return [
         Row("backfill --via contract / sequential loop", 4.0, rate / loop, "x", True, words, detail),
         Row("backfill --via contract / P", 0.75, rate / p, "x", True, words, detail),
-        Row(f"daemon memory, more during a backfill of {rows} rows", 30, growth, "MiB", False, "", {"rows": rows}),
+        _memory_row("contract", copied),
     ]
+
+
+async def database_rows(
+    stack: Stack, seats: list[Seat], rows: int, seconds: float, say: Callable[[str], None]
+) -> list[Row]:
+    """The tenant must be in A2 with `rows` placeable memories and an empty plugin. Afterwards it holds all of them."""
+    loop = await sequential_rate(stack.plugin_url, seats, seconds)
+    await forget_loop(stack.database_url)
+    bare = await bare_copy(stack.database_url)
+    say(f"  bare INSERT … SELECT of {rows} rows: {bare:.1f} s, {rows / bare:.0f}/s; sequential loop {loop:.0f}/s")
+    async with connected(stack.database_url) as connection:
+        await connection.execute("CHECKPOINT")
+    meter = _meter(stack)
+    meter.start()
+    copied = await copy_by_database(stack, rows)
+    usage = meter.stop()
+    rate = rows / copied.seconds
+    say(f"  backfill --via database: {copied.seconds:.1f} s, {rate:.0f}/s; {usage.words()}")
+    detail = {
+        "rows": rows,
+        "rows_per_second": round(rate, 1),
+        "bare_rows_per_second": round(rows / bare, 1),
+        "sequential": round(loop, 1),
+        "cores": {name: round(share, 2) for name, share in usage.shares.items()},
+    }
+    words = f"{rate:.0f} rows/s; {usage.words()}"
+    return [
+        Row("backfill --via database / sequential loop", 30, rate / loop, "x", True, words, detail),
+        Row("backfill --via database / bare INSERT … SELECT", 0.6, bare / copied.seconds, "x", True, words, detail),
+        _memory_row("database", copied),
+    ]
+
+
+async def copy_by_database(stack: Stack, rows: int) -> Copied:
+    """The set-based copy. RuntimeError unless the plugin holds as many memories as legacy afterwards."""
+    copied = await copy(stack, rows, "database", timeout=120 + rows / 1_000)
+    async with connected(stack.database_url) as connection:
+        held = await connection.fetchval(
+            "SELECT count(*) FROM memory_plugin.memory_records r JOIN agent_memories a USING (id) "
+            "WHERE r.content = a.content"
+        )
+        await connection.execute("VACUUM ANALYZE memory_plugin.memory_records")
+    if held != rows:
+        raise RuntimeError(f"the plugin holds {held} of {rows} memories after the backfill")
+    return copied
+
+
+async def forget_loop(database_url: str) -> None:
+    """Take out of the plugin what a load has put there; the daemon's own canary stays."""
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "DELETE FROM memory_plugin.memory_records WHERE namespace LIKE 'workspace:%';"
+            "DELETE FROM memory_plugin.memory_namespaces WHERE name LIKE 'workspace:%'"
+        )
+        await connection.execute("VACUUM ANALYZE memory_plugin.memory_records")
+
+
+def _memory_row(via: str, copied: Copied) -> Row:
+    what = f"daemon memory, more during a backfill --via {via} of {copied.rows} rows"
+    return Row(what, 30, copied.peak_growth / _MIB, "MiB", False, "", {"rows": copied.rows})

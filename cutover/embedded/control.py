@@ -1,7 +1,9 @@
 """The ops face as the demo, the tests and the benchmarks use it."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import aiohttp
 
@@ -87,6 +89,27 @@ class Control:
     async def sweep(self) -> dict[str, Any]:
         """Run a count sweep; what it found."""
         return await self._ask("POST", "/api/v1/sweeps", {"kind": "count"})
+
+    async def start_digest_sweep(self, *, full: bool, timeout: float = 120.0) -> UUID:
+        """Start a digest sweep, after the one that is under way; gives the id of its run."""
+        run: list[UUID] = []
+
+        async def started() -> bool:
+            try:
+                answer = await self._ask("POST", "/api/v1/sweeps", {"kind": "digest", "full": full})
+            except ControlError as error:
+                if error.status == 0 or "under way already" in str(error):
+                    return False
+                raise
+            run.append(UUID(answer["run"]))
+            return True
+
+        await until(started, "a digest sweep to start", timeout=timeout, every=0.2)
+        return run[0]
+
+    async def repair(self, memory_ids: Sequence[UUID]) -> dict[str, Any]:
+        """Have memories that differ delivered once more."""
+        return await self._ask("POST", "/api/v1/divergence/repair", {"ids": [str(each) for each in memory_ids]})
 
     async def start_backfill(self, **options: Any) -> dict[str, Any]:
         """Start the copy. `options`: limit, via, rate, pause_file, workspace."""

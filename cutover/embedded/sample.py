@@ -1,5 +1,6 @@
 """The sample tenant as a database with people in it: rows, seats that act, and what the history starts from."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -36,10 +37,10 @@ class Sample:
     seats: list[Seat]
     residents: list[Resident]
 
-    def introduce(self, traffic: Traffic, history: History) -> None:
+    def introduce(self, traffic: Traffic, history: History, *, leaving_out: Set[UUID] = frozenset()) -> None:
         """Tell the history what was there, and the callers what they may edit and delete."""
         for each in self.residents:
-            if each.placeable:
+            if each.placeable and each.memory_id not in leaving_out:
                 history.found(each.memory_id, each.content)
                 if each.seat is not None:
                     traffic.know(each.memory_id, each.seat, each.scope)
