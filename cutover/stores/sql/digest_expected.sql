@@ -47,8 +47,9 @@ SELECT m.id,
        CASE WHEN m.created_at >= '0001-01-02 00:00:00+00' AND m.created_at < '9999-12-31 00:00:00+00'
             THEN m.created_at END AS created_at,
        m.embedding,
-       concat(m.workspace_id, '|', m.scope, '|', m.kind, '|', m.written_by, '|', m.pin, '|',
-              timestamptz_send(m.expires_at), '|', length(m.label), '|', m.label) AS provenance,
+       coalesce(m.workspace_id::text, '') || '|' || coalesce(m.scope, '') || '|' || m.kind || '|' || m.written_by || '|'
+           || CASE WHEN m.pin THEN 't|' ELSE 'f|' END || coalesce(timestamptz_send(m.expires_at)::text, '') || '|'
+           || coalesce(length(m.label) || '|' || m.label, '') AS provenance,
        m.source,
        m.workspace_id
 FROM memory m LEFT JOIN place p ON p.id = m.workspace_id

@@ -4,9 +4,10 @@
 SELECT r.id, r.namespace, r.content,
        CASE WHEN r.ours ->> 'created_at' IS NOT NULL THEN r.created_at END AS created_at,
        r.embedding,
-       concat(r.ours ->> 'workspace_id', '|', r.ours ->> 'scope', '|', r.kind, '|', r.source, '|', r.pin, '|',
-              timestamptz_send(r.expires_at), '|', length(r.ours ->> 'namespace'), '|', r.ours ->> 'namespace')
-           AS provenance,
+       coalesce(r.ours ->> 'workspace_id', '') || '|' || coalesce(r.ours ->> 'scope', '') || '|' || r.kind || '|'
+           || r.source || '|' || CASE WHEN r.pin THEN 't|' ELSE 'f|' END
+           || coalesce(timestamptz_send(r.expires_at)::text, '') || '|'
+           || coalesce(length(r.ours ->> 'namespace') || '|' || (r.ours ->> 'namespace'), '') AS provenance,
        'memory' AS source,
        NULL::uuid AS workspace_id
 FROM (
