@@ -24,7 +24,8 @@ NO_LEASE = 0
 BACKFILL_LEASE = -1
 """Marks the one request that a backfill sends itself, in the variants where it does."""
 
-Step = Literal["peeked", "claimed", "ready", "waiting", "answered", "refused"]
+Step = Literal["peeked", "claimed", "ready", "waiting", "answered", "refused", "locked", "looked", "wrote"]
+"""The last three are the set-based copy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,17 @@ class Policy:
     clear: Literal["rev and lease", "rev", "blind"] = "rev and lease"
     quarantine: Literal["persisted", "memory", "none"] = "persisted"
     capture: Literal["trigger", "application"] = "trigger"
-    backfill: Literal["none", "marks", "upserts", "inserts if absent"] = "none"
+    backfill: Literal["none", "marks", "upserts", "inserts if absent", "copies"] = "none"
+    """`copies`: the set-based copy of decision 0013, in its steps: lock the row, look for a mark, write, look again."""
+    copy_locks: bool = True
+    """False: the copy reads without a lock, so that a live change of the row need not wait for it."""
+    copy_leaves: Literal["requested", "leased", "nothing"] = "requested"
+    """Which marked rows the copy leaves to their senders; of any other it takes the mark over, copies the row and
+    clears the mark. `requested`: those for which a request may be on its way. (The real one takes its own only.)"""
+    copy_looks_again: bool = True
+    """False: what came without the row's lock while the copy wrote is not looked for."""
+    moves: bool = False
+    """Whether what is expected of the plugin can change, with a mark, without the row's lock: its place in the tree."""
     snapshot: Literal["after the claim", "before the claim"] = "after the claim"
     exclusive: bool = True
     """False: an edit sends its revision although somebody else's request is on its way."""
@@ -182,6 +193,11 @@ def _writes(policy: Policy, state: State) -> Iterator[Move]:
     if state.rev >= policy.writes:
         return
     rev = state.rev + 1
+    if policy.moves and state.legacy and policy.marks:
+        mark = state.mark._replace(rev=rev) if state.mark else Mark(rev, NO_LEASE, ambiguous=False)
+        yield f"the tree moves it, r{rev}: mark, without the row's lock", state._replace(rev=rev, legacy=rev, mark=mark)
+    if policy.copy_locks and isinstance(state.backfill, Sender) and policy.backfill == "copies":
+        return  # whoever changes the row waits for the end of the copy's transaction
     for verb, value in (("edit", rev), ("delete", 0)) if state.legacy else (("create", rev),):
         written = state._replace(rev=rev, legacy=value)
         if not policy.marks:
@@ -269,6 +285,8 @@ def _sender_moves(policy: Policy, state: State, daemon: int, sender: Sender) -> 
 def _network(policy: Policy, state: State) -> Iterator[Move]:
     """The plugin applies, refuses or never sees a request, whether or not somebody still waits for it."""
     for request in state.network:
+        if _blocked(state, request):
+            continue
         landed = state._replace(network=state.network - {request})
         taken = request.value
         if request.lease == BACKFILL_LEASE and policy.backfill == "inserts if absent" and state.plugin:
@@ -292,6 +310,8 @@ def _backfill(policy: Policy, state: State) -> Iterator[Move]:
     if state.backfill == "to do" and policy.backfill == "marks":
         mark = state.mark or Mark(state.rev, NO_LEASE, ambiguous=False)
         yield "backfill marks the row", state._replace(backfill="done", mark=mark)
+    elif policy.backfill == "copies":
+        yield from _copy(policy, state)
     elif state.backfill == "to do":
         read = Sender("ready", BACKFILL_LEASE, state.rev, state.legacy)
         yield f"backfill reads {_shown(state.legacy)}", state._replace(backfill=read if state.legacy else "done")
@@ -299,6 +319,54 @@ def _backfill(policy: Policy, state: State) -> Iterator[Move]:
         sent = state.network | {Request(BACKFILL_LEASE, state.backfill.value)}
         waiting = state.backfill._replace(step="waiting")
         yield f"backfill sends {_shown(state.backfill.value)}", state._replace(network=sent, backfill=waiting)
+
+
+def _copy(policy: Policy, state: State) -> Iterator[Move]:
+    """The set-based copy, one transaction in its steps. What it writes is seen with its commit; until then the plugin
+    waits for its row, unless it is asked to forget one that is not there yet (`_blocked`). In the sender, `rev` is the
+    revision at the first look."""
+    copying = state.backfill
+    if copying == "to do":
+        yield "copy locks the row", state._replace(backfill=Sender("locked", NO_LEASE, 0, 0))
+    elif not isinstance(copying, Sender):
+        return
+    elif copying.step == "locked":
+        if not state.legacy or (state.mark is not None and _is_left(policy, state.mark)):
+            yield "copy leaves the row", state._replace(backfill="done")
+        elif state.mark is not None:
+            # One step, because the mark's own row is locked: nobody claims, renews or clears it before the commit.
+            yield (
+                f"copy takes the mark over, writes {_shown(state.legacy)}",
+                state._replace(plugin=state.legacy, mark=None, backfill="done"),
+            )
+        else:
+            looked = Sender("looked", NO_LEASE, state.rev, state.legacy)
+            yield f"copy finds no mark, reads {_shown(state.legacy)}", state._replace(backfill=looked)
+    elif copying.step == "looked":
+        wrote = state._replace(backfill=copying._replace(step="wrote"))
+        if policy.copy_looks_again and state.rev != copying.rev:
+            # Marks come with revisions: one came since the first look, and may have been delivered and cleared.
+            rest = state.mark[1:] if state.mark is not None else (NO_LEASE, False)
+            wrote = wrote._replace(rev=state.rev + 1, mark=Mark(state.rev + 1, *rest))
+        yield f"copy writes {_shown(copying.value)}, looks again", wrote
+    elif copying.step == "wrote":
+        yield "copy commits", state._replace(plugin=copying.value, backfill="done")
+
+
+def _blocked(state: State, request: Request) -> bool:
+    """Whether the plugin has to wait for a copy that has written its row."""
+    writing = isinstance(state.backfill, Sender) and state.backfill.step == "wrote"
+    return writing and bool(request.value or state.plugin)
+
+
+def _is_left(policy: Policy, mark: Mark) -> bool:
+    match policy.copy_leaves:
+        case "requested":
+            return mark.lease != NO_LEASE or mark.ambiguous
+        case "leased":
+            return mark.lease != NO_LEASE
+        case "nothing":
+            return False
 
 
 def _holds(state: State, sender: Sender) -> bool:

@@ -12,6 +12,7 @@ from tests.mark_model import Policy, cannot_drain, search, two_requests_at_once
 
 REAL = Policy()
 REAL_WITH_BACKFILL = Policy(backfill="marks")
+REAL_WITH_COPY = Policy(backfill="copies", moves=True)
 
 
 @pytest.mark.parametrize(
@@ -19,8 +20,9 @@ REAL_WITH_BACKFILL = Policy(backfill="marks")
     [
         replace(REAL, writes=4, sends=5, crashes=2),
         replace(REAL_WITH_BACKFILL, writes=4, sends=5, crashes=2),
+        replace(REAL_WITH_COPY, writes=4, sends=4),
     ],
-    ids=["traffic", "traffic and backfill"],
+    ids=["traffic", "traffic and backfill", "traffic and set-based copy"],
 )
 def test_the_real_protocol_never_diverges_silently(policy: Policy) -> None:
     found = search(policy)
@@ -28,13 +30,21 @@ def test_the_real_protocol_never_diverges_silently(policy: Policy) -> None:
     assert found.states > 100_000, "so small a search has not seen the interesting cases"
 
 
-@pytest.mark.parametrize("policy", [REAL, REAL_WITH_BACKFILL], ids=["traffic", "traffic and backfill"])
+@pytest.mark.parametrize(
+    "policy",
+    [REAL, REAL_WITH_BACKFILL, REAL_WITH_COPY],
+    ids=["traffic", "traffic and backfill", "traffic and set-based copy"],
+)
 def test_there_is_never_more_than_one_live_request_per_memory(policy: Policy) -> None:
     found = search(policy, two_requests_at_once)
     assert found.violation is None, "\n".join(found.trace)
 
 
-@pytest.mark.parametrize("policy", [REAL, REAL_WITH_BACKFILL], ids=["traffic", "traffic and backfill"])
+@pytest.mark.parametrize(
+    "policy",
+    [REAL, REAL_WITH_BACKFILL, REAL_WITH_COPY],
+    ids=["traffic", "traffic and backfill", "traffic and set-based copy"],
+)
 def test_every_mark_can_drain(policy: Policy) -> None:
     assert cannot_drain(policy) == []
 
@@ -55,6 +65,11 @@ BROKEN = {
     # A sender so slow that its lease ran out clears, by revision alone, the mark under which another sender's request
     # of the same revision is still on its way. The next edit then finds no mark to tell it to wait.
     "clear by rev without the lease": (Policy(clear="rev"), "runs out"),
+    "copy without row locks": (replace(REAL_WITH_COPY, copy_locks=False), "copy writes"),
+    "copy of marked rows": (replace(REAL_WITH_COPY, copy_leaves="nothing"), "copy takes the mark over"),
+    # Its sender gave up, so nobody holds a lease, but what it sent may still be applied.
+    "copy over a late request": (replace(REAL_WITH_COPY, copy_leaves="leased"), "LATE"),
+    "copy without a second look": (replace(REAL_WITH_COPY, copy_looks_again=False), "the tree moves it"),
     "sender without a clock of its own": (Policy(own_clock=False), "runs out"),
 }
 
@@ -78,8 +93,16 @@ def test_each_broken_variant_diverges_silently(name: str) -> None:
         # As long as leases never run out under their holder, the revision alone is enough.
         Policy(clear="rev", leases_run_out=False),
         Policy(own_clock=False, leases_run_out=False),
+        # What comes with the row's lock cannot come while the copy writes.
+        replace(REAL_WITH_COPY, copy_looks_again=False, moves=False),
     ],
-    ids=["memory, no crash", "application, no bypass", "rev, endless leases", "no clock, endless leases"],
+    ids=[
+        "memory, no crash",
+        "application, no bypass",
+        "rev, endless leases",
+        "no clock, endless leases",
+        "copy, still tree",
+    ],
 )
 def test_a_broken_rule_needs_the_event_that_it_guards_against(policy: Policy) -> None:
     found = search(policy)
