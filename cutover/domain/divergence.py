@@ -66,6 +66,8 @@ class Held:
     embedding: bool | None
     """None where it cannot be seen."""
     provenance_hash: bytes
+    source: str = "memory"
+    """`kv` where it says of itself that it is a K/V row's."""
 
 
 def classify(expected: Expected | None, held: Held | None, *, deleted: bool) -> frozenset[DivergenceClass]:

@@ -18,6 +18,7 @@ class QuarantineReason(StrEnum):
     WORKSPACE_GONE = "workspace_gone"
     EMPTY_CONTENT = "empty_content"
     REFUSED_BY_PLUGIN = "refused_by_plugin"
+    ID_TAKEN = "id_taken"  # of a K/V row: a memory has the row's id
 
 
 @dataclass(frozen=True, slots=True)

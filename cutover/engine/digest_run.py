@@ -251,6 +251,7 @@ class DigestRun:
     # -- a full sweep -------------------------------------------------------------------------------------------
 
     async def _whole(self) -> None:
+        await self._reader.begin_full()
         low = self._tally.position or FIRST_ID
         while True:
             await self._wait_while_busy()

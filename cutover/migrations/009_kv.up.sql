@@ -123,8 +123,12 @@ begin
         select k.memory_id, k.workspace_id, 'id_taken', 'a memory has the id of this K/V row', m.rev
         from cutover.kv k join cutover.mark m on m.memory_id = k.memory_id
         where k.memory_id = any (p_ids) and cutover.is_memory(k.memory_id, p_late)
+        -- Its own earlier acknowledgement stands: the row has not changed, only the memory was delivered again.
         on conflict (memory_id) do update set
-            reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now();
+            reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now(),
+            acknowledged_by = case when q.reason = excluded.reason then q.acknowledged_by end,
+            acknowledged_at = case when q.reason = excluded.reason then q.acknowledged_at end,
+            why = case when q.reason = excluded.reason then q.why end;
     end if;
     delete from cutover.quarantine q
     where q.memory_id = any (p_ids) and q.reason = 'id_taken'

@@ -17,6 +17,7 @@ import asyncpg
 from cutover.domain.divergence import Expected, Held
 from cutover.domain.phase import Phase
 from cutover.stores.database import Database
+from cutover.stores.digest_kv import NO_ROWS, KvExpectation, KvRows
 from cutover.stores.sql import query
 
 FIRST_ID = UUID(int=0)
@@ -113,6 +114,7 @@ class DigestReader:
         self._plugin = plugin
         self._leaving_out = list(leaving_out)
         self._embedding: str | None = None
+        self._kv = KvExpectation(tenant)
 
     # -- the situation ------------------------------------------------------------------------------------------
 
@@ -156,9 +158,8 @@ class DigestReader:
 
     async def expected_workspaces(self, low: UUID, high: UUID, limits: Limits) -> dict[UUID | None, int]:
         """Expected memories of a range by workspace; None: of no workspace."""
-        rows = await self._timed(
-            self._tenant, await self._expected("digest_workspaces", _RANGE), limits, b"", low, high
-        )
+        sql, kv = await self._expected("digest_workspaces", _RANGE, 4, await self._kv.between(low, high))
+        rows = await self._timed(self._tenant, sql, limits, b"", low, high, *kv)
         return {row["workspace_id"]: row["rows"] for row in rows}
 
     async def expected_of(self, workspace_id: UUID) -> list[UUID]:
@@ -181,6 +182,10 @@ class DigestReader:
             if row is not None:
                 worst = (max(worst[0], row["active"]), max(worst[1], row["waiting"]))
         return worst
+
+    async def begin_full(self) -> None:
+        """A full sweep begins: what has to be looked for once per sweep."""
+        await self._kv.scan()
 
     # -- ranges -------------------------------------------------------------------------------------------------
 
@@ -206,8 +211,8 @@ class DigestReader:
 
     async def expected_buckets(self, salt: bytes, low: UUID, high: UUID, limits: Limits) -> dict[int, Bucket]:
         """The expected side of a range, digested by bucket."""
-        sql = await self._expected("digest_buckets", _RANGE)
-        return _buckets(await self._timed(self._tenant, sql, limits, salt, low, high))
+        sql, kv = await self._expected("digest_buckets", _RANGE, 4, await self._kv.between(low, high))
+        return _buckets(await self._timed(self._tenant, sql, limits, salt, low, high, *kv))
 
     async def held_buckets(
         self, salt: bytes, low: UUID, high: UUID, leave_out: Collection[UUID], limits: Limits
@@ -222,8 +227,9 @@ class DigestReader:
         self, salt: bytes, low: UUID, high: UUID, buckets: Collection[int], limits: Limits
     ) -> dict[UUID, bytes]:
         """Id and hash of every expected row in some buckets of a range."""
-        sql = (await self._expected("digest_hashes", _RANGE)).replace("{buckets}", "$4")
-        rows = await self._timed(self._tenant, sql, limits, salt, low, high, list(buckets))
+        sql, kv = await self._expected("digest_hashes", _RANGE, 5, await self._kv.between(low, high))
+        sql = sql.replace("{buckets}", "$4")
+        rows = await self._timed(self._tenant, sql, limits, salt, low, high, list(buckets), *kv)
         return {row["id"]: row["digest"] for row in rows}
 
     async def held_hashes(
@@ -242,14 +248,14 @@ class DigestReader:
         self, salt: bytes, ids: Collection[UUID], situation: Situation, limits: Limits, *, reached: bool = False
     ) -> dict[UUID, ExpectedRow]:
         """What is expected of `ids`, field by field. `reached`: all of them are known to have been delivered once."""
-        sql = await self._expected("digest_states", _IDS)
-        rows = await self._timed(self._tenant, sql, limits, salt, list(ids))
+        sql, kv = await self._expected("digest_states", _IDS, 3, await self._kv.among(ids))
+        rows = await self._timed(self._tenant, sql, limits, salt, list(ids), *kv)
         return {
             row["id"]: ExpectedRow(
                 Expected(
                     row["namespace"], row["content_hash"], row["content_length"], row["created_at"], row["embedding"],
                     row["provenance_hash"],
-                    reached or row["source"] == "native" or situation.reached(row["id"]),
+                    reached or row["source"] in ("native", "kv") or situation.reached(row["id"]),
                 ),
                 row["source"],
                 row["workspace_id"],
@@ -264,19 +270,27 @@ class DigestReader:
         return {
             row["id"]: Held(
                 row["namespace"], row["content_hash"], row["content_length"], row["created_at"], row["embedding"],
-                row["provenance_hash"],
+                row["provenance_hash"], row["source"],
             )
             for row in rows
         }  # fmt: skip
 
     # -- statements ---------------------------------------------------------------------------------------------
 
-    async def _expected(self, outer: str, these: str) -> str:
+    async def _expected(
+        self, outer: str, these: str, next_parameter: int, kv: KvRows | None
+    ) -> tuple[str, list[list[Any]]]:
+        """The statement, and the last of its parameters."""
         if self._embedding is None:
             has = await self._tenant.fetchval(query("legacy_has_embedding"))
             self._embedding = "a.embedding IS NOT NULL" if has else "false"
         rows = query("digest_expected").replace("{these}", these).replace("{embedding}", self._embedding)
-        return _compose(outer, rows)
+        if kv is None:
+            return _compose(outer, rows.replace("{kv}", NO_ROWS)), []
+        wanted = query("digest_kv_rows")
+        for place, name in enumerate(("ids", "workspaces", "keys"), next_parameter):
+            wanted = wanted.replace("{" + name + "}", f"${place}")
+        return _compose(outer, rows.replace("{kv}", wanted)), [kv.ids, kv.workspaces, kv.keys]
 
     async def _timed(self, database: Database, sql: str, limits: Limits, *arguments: Any) -> list[asyncpg.Record]:
         """One statement under its own time-out, with its time put down to the server or the way."""

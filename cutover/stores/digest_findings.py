@@ -170,7 +170,7 @@ class DigestFindings:
             self._query("findings_suspect"),
             [each.memory_id for each, _ in found],
             [what.value for _, what in found],
-            [each.expected.source if each.expected else "memory" for each, _ in found],
+            [_source(each) for each, _ in found],
             [_namespace(each) for each, _ in found],
             [each.expected.workspace_id if each.expected else None for each, _ in found],
             [each.writer for each, _ in found],
@@ -185,6 +185,13 @@ class DigestFindings:
             situation.at,
             str(situation.horizon),
         )
+
+
+def _source(each: Suspicion) -> str:
+    """What kind of thing it is; what nobody expects says so itself."""
+    if each.expected is not None:
+        return each.expected.source
+    return each.held.source if each.held is not None else "memory"
 
 
 def _namespace(each: Suspicion) -> str | None:

@@ -44,7 +44,9 @@ async def drop(database: Database, workspace: UUID, key: str) -> None:
 
 
 _ROWS = """
-SELECT workspace_id, key, value::text AS content, version, expires_at, updated_at FROM workspace_memory
+SELECT workspace_id, key, value::text AS content, version, updated_at,
+       CASE WHEN expires_at < '9999-12-31' THEN expires_at END AS expires_at  -- infinity is never
+FROM workspace_memory
 WHERE expires_at IS NULL OR expires_at > now()
 """
 _HELD = """

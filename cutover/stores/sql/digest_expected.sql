@@ -1,6 +1,7 @@
 -- What the plugin is expected to hold, canonical: one row per memory (architecture §4). Before A3 that is agent_memories
 -- and the natives; from A3 on the journal's newest word over the frozen agent_memories. Marked and quarantined memories
 -- are left out: about those nothing is promised. Places every row by itself, without the functions that deliveries use.
+-- K/V rows (the fragment kv: digest_kv_rows.sql or digest_kv_none.sql) are expected in every phase as workspace_memory has them.
 -- $1: salt; $2: range or ids (see `these`); embedding: whether a row of agent_memories `a` has one.
 -- Columns: id, namespace (null: cannot be placed), content, created_at (null: not known), embedding, provenance, source,
 -- workspace_id.
@@ -25,18 +26,26 @@ WITH RECURSIVE late AS (
 ), memory AS (
     SELECT a.id, a.workspace_id, a.scope::text AS scope, a.namespace::text AS label, a.content, a.created_at,
            ({embedding} OR e.embedding IS NOT NULL) AS embedding, 'fact' AS kind, coalesce(e.source, 'agent') AS written_by,
-           coalesce(e.pin, false) AS pin, NULL::timestamptz AS expires_at, NULL::text AS namespace, NULL::text AS last_known, 'memory' AS source
+           coalesce(e.pin, false) AS pin, NULL::timestamptz AS expires_at, NULL::text AS namespace, NULL::text AS last_known, 'memory' AS source,
+           NULL::text AS kv
     FROM public.agent_memories a LEFT JOIN cutover.extra e ON e.memory_id = a.id
     WHERE a.id {these} AND NOT ((SELECT late FROM late) AND EXISTS (SELECT FROM word w WHERE w.memory_id = a.id))
     UNION ALL
     SELECT w.memory_id, w.workspace_id, w.scope, w.label, w.content, w.created_at, w.embedding IS NOT NULL, w.kind,
            w.source, w.pin, w.expires_at, CASE WHEN w.native THEN w.namespace END, w.namespace,
-           CASE WHEN w.native THEN 'native' ELSE 'memory' END
+           CASE WHEN w.native THEN 'native' ELSE 'memory' END, NULL
     FROM word w
     WHERE w.op = 'upsert' AND (w.expires_at IS NULL OR w.expires_at > now())
       AND ((SELECT late FROM late) OR NOT EXISTS (SELECT FROM public.agent_memories a WHERE a.id = w.memory_id))
     UNION ALL
-    SELECT c.memory_id, NULL, NULL, NULL, c.content, NULL, false, 'fact', 'runtime', false, NULL, c.namespace, NULL, 'native'
+    SELECT v.id, v.workspace_id, NULL, 'general', coalesce(v.value::text, 'null'), v.updated_at, false, 'checkpoint',
+           'runtime', false, CASE WHEN v.expires_at < '9999-12-31 00:00:00+00' THEN v.expires_at END,
+           'workspace:' || v.workspace_id, NULL, 'kv', concat('|', length(v.key), '|', v.key, '|', v.version)
+    FROM ({kv}) v
+    WHERE (v.expires_at IS NULL OR v.expires_at > now())
+      AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = v.id)
+    UNION ALL
+    SELECT c.memory_id, NULL, NULL, NULL, c.content, NULL, false, 'fact', 'runtime', false, NULL, c.namespace, NULL, 'native', NULL
     FROM cutover.canary c WHERE c.memory_id {these} AND c.fault IN ('missing', 'changed', 'intact')
 )
 SELECT m.id,
@@ -49,9 +58,9 @@ SELECT m.id,
        m.embedding,
        coalesce(m.workspace_id::text, '') || '|' || coalesce(m.scope, '') || '|' || m.kind || '|' || m.written_by || '|'
            || CASE WHEN m.pin THEN 't|' ELSE 'f|' END || coalesce(timestamptz_send(m.expires_at)::text, '') || '|'
-           || coalesce(length(m.label) || '|' || m.label, '') AS provenance,
+           || coalesce(length(m.label) || '|' || m.label, '') || coalesce(m.kv, '') AS provenance,
        m.source,
        m.workspace_id
 FROM memory m LEFT JOIN place p ON p.id = m.workspace_id
 WHERE NOT EXISTS (SELECT FROM cutover.mark x WHERE x.memory_id = m.id)
-  AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = m.id)
+  AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = m.id AND q.reason <> 'id_taken')

@@ -7,8 +7,11 @@ SELECT r.id, r.namespace, r.content,
        coalesce(r.ours ->> 'workspace_id', '') || '|' || coalesce(r.ours ->> 'scope', '') || '|' || r.kind || '|'
            || r.source || '|' || CASE WHEN r.pin THEN 't|' ELSE 'f|' END
            || coalesce(timestamptz_send(r.expires_at)::text, '') || '|'
-           || coalesce(length(r.ours ->> 'namespace') || '|' || (r.ours ->> 'namespace'), '') AS provenance,
-       'memory' AS source,
+           || coalesce(length(r.ours ->> 'namespace') || '|' || (r.ours ->> 'namespace'), '')
+           || CASE WHEN r.kind = 'checkpoint' AND r.ours ? 'kv' THEN
+                  concat('|', length(r.ours #>> '{kv,key}'), '|', r.ours #>> '{kv,key}', '|', r.ours #>> '{kv,version}')
+                  ELSE '' END AS provenance,
+       CASE WHEN r.kind = 'checkpoint' AND r.ours ? 'kv' THEN 'kv' ELSE 'memory' END AS source,
        NULL::uuid AS workspace_id
 FROM (
     SELECT h.id, h.namespace, h.content, h.created_at, h.embedding IS NOT NULL AS embedding, h.kind, h.source, h.pin,

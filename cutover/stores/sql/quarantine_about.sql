@@ -1,7 +1,8 @@
 -- What else is known of a quarantined memory: its mark, who holds it, how long its content is (never what it says).
 SELECT (SELECT to_jsonb(m) - 'memory_id' - 'lease_owner' FROM cutover.mark m WHERE m.memory_id = $1) AS mark,
        CASE WHEN a.id IS NOT NULL THEN 'legacy' WHEN n.memory_id IS NOT NULL THEN 'native'
-            WHEN EXISTS (SELECT FROM cutover.journal j WHERE j.memory_id = $1) THEN 'journal' END AS held_by,
+            WHEN EXISTS (SELECT FROM cutover.journal j WHERE j.memory_id = $1) THEN 'journal'
+            WHEN EXISTS (SELECT FROM cutover.kv k WHERE k.memory_id = $1) THEN 'kv' END AS held_by,
        coalesce(a.scope, 'none') AS scope,
        length(coalesce(a.content, n.content)) AS content_length,
        w.id IS NOT NULL AS workspace_known
