@@ -96,6 +96,16 @@ def report(tenant: str, phase: Phase | None, target: Phase | None, checks: Itera
 
 
 @dataclass(frozen=True, slots=True)
+class DigestEvidence:
+    """What a full digest sweep came to. `coverage` is a share of the expected memories."""
+
+    outcome: str
+    trusted: bool
+    coverage: float
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known about one tenant at one moment. None means: not known, which never passes a gate."""
 
@@ -137,6 +147,9 @@ class Evidence:
     quarantined: int | None = None
     quarantine_acknowledged: int = 0
 
+    digest: DigestEvidence | None = None
+    """The last full digest sweep of this generation; None: there was none."""
+    digest_max_age_seconds: float = 129_600.0
     recall_overlap: float | None = None
     """Mean overlap@10 of the last recall sweep, 0..1."""
     recall_visibility: int | None = None
@@ -328,6 +341,34 @@ def quarantine(e: Evidence) -> Check:
     return Check("quarantine", _verdict(good), open_, "memories", "= 0", why, next_step)
 
 
+def digest(e: Evidence) -> Check:
+    """The last full digest sweep looked at every memory, found no difference, and caught every fault planted for it."""
+    seen = e.digest
+    good = False
+    if seen is None:
+        why = "no full digest sweep has come to an end since A1 was entered"
+    elif not seen.trusted:
+        why = "the last full digest sweep missed planted faults, so it proves nothing"
+    elif seen.age_seconds > e.digest_max_age_seconds:
+        why = f"the last full digest sweep ended {seen.age_seconds / 3600:.1f} h ago"
+    elif seen.outcome != "clean":
+        why = f"the last full digest sweep was {seen.outcome}"
+    elif seen.coverage < 1:
+        why = f"the last full digest sweep could look at {seen.coverage:.1%} of the memories"
+    else:
+        good, why = True, f"the last full digest sweep was clean and trusted, {seen.age_seconds / 60:.0f} min ago"
+    next_step = "cutover divergence list --groups" if seen is not None and seen.outcome == "divergent" else ""
+    return Check(
+        "digest",
+        _verdict(good),
+        None if seen is None else seen.outcome,
+        "outcome",
+        f"clean, trusted, whole, within {e.digest_max_age_seconds / 3600:.0f} h",
+        why,
+        "" if good else next_step or "cutover sweep run --kind digest --full",
+    )
+
+
 def recall(e: Evidence) -> Check:
     """The plugin answers as legacy does, and shows every reader exactly what they may see."""
     age = e.recall_age_seconds
@@ -372,7 +413,7 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
     Phase.A0: (database, schema),
     Phase.A1: (database, schema, plugin, plugin_version, plugin_capabilities, plugin_schema, strays, canary),
     Phase.A2: (database, schema, plugin, marks_drained, unexplained, sweep_fresh),
-    Phase.A3: (database, schema, plugin, backfill, quarantine, unexplained, sweep_fresh, marks_drained, recall),
+    Phase.A3: (database, schema, plugin, backfill, quarantine, unexplained, sweep_fresh, marks_drained, digest, recall),
 }
 _INVARIANTS: dict[Phase, tuple[Judge, ...]] = {
     Phase.A0: (database, schema),

@@ -43,6 +43,15 @@ def is_valid_name(name: str) -> bool:
     return len(name) <= MAX_NAMESPACE_LENGTH and _NAME.fullmatch(name) is not None
 
 
+RESERVED_PREFIX = "custom:cutover-"
+"""Namespaces of cutover's own canaries: nobody else writes there, or the canaries would prove nothing."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a namespace is cutover's own."""
+    return name.startswith(RESERVED_PREFIX)
+
+
 def kind_of(name: str) -> NamespaceKind:
     """The kind that a namespace's prefix stands for; anything not derived from the tree is custom."""
     prefix = name.partition(":")[0]

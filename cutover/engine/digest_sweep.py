@@ -14,19 +14,24 @@ A sweep that missed a planted fault is not trusted: it says so, and nothing take
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepCanary, SweepFinished, TaskFailed
+from cutover.domain.gate import DigestEvidence
 from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestStores, Tally
 from cutover.stores.database import Database
 from cutover.stores.runs import Run, Runs
 from cutover.stores.task_lock import DIGEST_SWEEP, task_lock
 
 KIND = "sweep.digest"
+_UNHURRIED = ("schedule", "backfill")
+"""Who does not wait for the outcome: such a sweep rests between its statements."""
 
 
 class DigestSweeper:
@@ -52,26 +57,52 @@ class DigestSweeper:
         self._policy = policy
         self._before = before
         self._asked = asyncio.Event()
+        self._opening = False
+        self._wished_by: str | None = None
         self._next: tuple[UUID, bool, str] | None = None
         self._sweep: DigestRun | None = None
         self.last: dict[str, Any] | None = None
         """The outcome of the last sweep that ended here or, at start, in the record."""
+        self._last_full: tuple[dict[str, Any], datetime] | None = None
 
     # -- asking -------------------------------------------------------------------------------------------------
 
     async def request(self, *, full: bool, requested_by: str) -> UUID:
         """Have a sweep run as soon as may be; gives the id of its run. Raises `OperatorError` while one runs."""
-        if self._sweep is not None or self._next is not None:
+        if self._busy:
             raise OperatorError("a digest sweep is under way already", next_step="cutover sweep list")
-        run = await self._runs.begin(KIND, requested_by, {"full": full})
-        self._next = (run, full, requested_by)
+        self._opening = True  # before the first await: of two that ask at once one is refused
+        try:
+            run = await self._runs.begin(KIND, requested_by, {"full": full})
+            self._next = (run, full, requested_by)
+        finally:
+            self._opening = False
         self._asked.set()
         return run
 
     async def due(self, *, full: bool) -> None:
         """The schedule asks; while a sweep is under way it is content with that one."""
-        if self._sweep is None and self._next is None:
+        if not self._busy:
             await self.request(full=full, requested_by="schedule")
+
+    def wish(self, requested_by: str) -> None:
+        """A full sweep is wanted after the one under way, if any: a backfill has ended, say."""
+        self._wished_by = requested_by
+        self._asked.set()
+
+    def evidence(self, generation: int) -> DigestEvidence | None:
+        """What the last full sweep proves in this generation of the move; None: there was none."""
+        if self._last_full is None:
+            return None
+        outcome, ended = self._last_full
+        if outcome.get("generation") != str(generation):
+            return None
+        age = (datetime.now(UTC) - ended).total_seconds()
+        return DigestEvidence(str(outcome["outcome"]), bool(outcome["trusted"]), float(outcome["coverage"]), age)
+
+    @property
+    def _busy(self) -> bool:
+        return self._opening or self._sweep is not None or self._next is not None
 
     @property
     def progress(self) -> dict[str, Any] | None:
@@ -86,10 +117,15 @@ class DigestSweeper:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            if self._next is None:
-                continue
-            (run, full, who), self._next = self._next, None
-            await self._carry_out(run, full, who, Tally())
+            if self._next is not None:
+                (run, full, who), self._next = self._next, None
+                await self._carry_out(run, full, who, Tally())
+            elif self._wished_by is not None:
+                who, self._wished_by = self._wished_by, None
+                with contextlib.suppress(CutoverError):  # the schedule asks again
+                    await self.request(full=True, requested_by=who)
+            if self._wished_by is not None:
+                self._asked.set()
 
     async def _resume(self) -> None:
         """Open runs were left by a crash, unless another daemon is at it: go on with the newest, close the others."""
@@ -97,6 +133,7 @@ class DigestSweeper:
             try:
                 last = await self._runs.last(KIND, finished=True)
                 self.last = last.outcome if last is not None else None
+                self._last_full = await self._full_on_record()
                 async with task_lock(self._database, DIGEST_SWEEP) as ours:
                     left = await self._left() if ours else None
             except CutoverError as error:
@@ -109,6 +146,12 @@ class DigestSweeper:
                 await self._carry_out(run.id, bool(run.parameters.get("full")), run.requested_by, tally)
             return
 
+    async def _full_on_record(self) -> tuple[dict[str, Any], datetime] | None:
+        for run in await self._runs.recent(KIND, limit=200):
+            if run.state == "finished" and run.outcome and run.outcome.get("full") and run.finished_at is not None:
+                return run.outcome, run.finished_at
+        return None
+
     async def _left(self) -> tuple[Run, dict[str, Any] | None] | None:
         left = await self._runs.running(KIND)
         for run in left[:-1]:
@@ -117,7 +160,7 @@ class DigestSweeper:
 
     async def _carry_out(self, run: UUID, full: bool, who: str, tally: Tally) -> None:
         started = time.monotonic()
-        share = self._policy.load.share if who == "schedule" else self._policy.operator_share
+        share = self._policy.load.share if who in _UNHURRIED else self._policy.operator_share
         sweep = DigestRun(self._stores, self._policy, run, tally, share=share, last=self.last)
         self._sweep = sweep
         state, outcome = "finished", dict[str, Any]()
@@ -146,6 +189,8 @@ class DigestSweeper:
         self._sweep = None
         if state == "finished":
             self.last = outcome
+            if outcome.get("full"):
+                self._last_full = (outcome, datetime.now(UTC))
         self._observer(
             SweepFinished(
                 self._tenant, "digest", str(outcome["outcome"]), seconds, float(outcome.get("coverage", 0.0)), None

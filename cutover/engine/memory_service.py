@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cutover.domain.errors import Conflict, InvalidRequest, NotHeldByLegacy, StaleEpoch
+from cutover.domain.errors import Conflict, Forbidden, InvalidRequest, NotHeldByLegacy, StaleEpoch
 from cutover.domain.memory import DEFAULT_LABEL, Kind, Namespace, Source, escape_global
-from cutover.domain.namespace import Scope, WorkspaceTree, is_valid_name, legacy_place
+from cutover.domain.namespace import RESERVED_PREFIX, Scope, WorkspaceTree, is_reserved, is_valid_name, legacy_place
 from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact
 from cutover.domain.requests import (
@@ -121,6 +121,7 @@ class MemoryService:
         with self._admission.write():
             if not is_valid_name(request.namespace):
                 raise InvalidRequest("invalid namespace name")
+            _not_ours(request.namespace)
             content = storable(redact(request.content))
             if not content.strip():
                 raise InvalidRequest("content is empty")
@@ -137,6 +138,7 @@ class MemoryService:
     async def forget(self, request: ForgetMemory, caller: Caller) -> Shadow | None:
         """`DELETE /v1/memories/{id}`; `NotFound` when it is not in that namespace."""
         with self._admission.write():
+            _not_ours(request.namespace)
             return await self._routed(
                 lambda state: self._delete(state, request.memory_id, None, request.namespace, caller)
             )
@@ -144,16 +146,19 @@ class MemoryService:
     async def put_namespace(self, request: PutNamespace, caller: Caller) -> Namespace:
         """`PUT /v1/namespaces/{name}`."""
         with self._admission.write() as state:
+            _not_ours(request.name)
             return await self._namespaces.put(state.phase, request, caller)
 
     async def patch_namespace(self, request: PatchNamespace, caller: Caller) -> Namespace:
         """`PATCH /v1/namespaces/{name}`."""
         with self._admission.write() as state:
+            _not_ours(request.name)
             return await self._namespaces.patch(state.phase, request, caller)
 
     async def delete_namespace(self, name: str, caller: Caller) -> None:
         """`DELETE /v1/namespaces/{name}`: it and all its memories."""
         with self._admission.write():
+            _not_ours(name)
             await self._routed(lambda state: self._namespaces.delete(state, name, caller))
 
     def plugin_face_health(self) -> tuple[int, dict[str, Any]]:
@@ -316,3 +321,9 @@ def _vector(request: CommitMemory) -> str | None:
 
 def _opaque(request: CommitMemory) -> str | None:
     return json.dumps(request.propagation) if request.propagation is not None else None
+
+
+def _not_ours(namespace: str) -> None:
+    """Raises `Forbidden` for a namespace that is reserved for canaries."""
+    if is_reserved(namespace):
+        raise Forbidden(f"namespaces that begin with {RESERVED_PREFIX} are reserved", next_step="use another name")

@@ -16,6 +16,7 @@ from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
+from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
@@ -45,12 +46,14 @@ class Readiness:
         sweeper: CountSweeper,
         backfill: Backfill,
         recall: RecallSweeper,
+        digests: DigestSweeper | None,
         plugin_database: PluginDatabase | None,
         plugin_gate: PluginGate,
         observer: Observer,
         *,
         sweep_interval: float,
         recall_max_age: float,
+        digest_max_age: float,
     ) -> None:
         self._tenant = tenant
         self._database = database
@@ -62,6 +65,8 @@ class Readiness:
         self._backfill = backfill
         self._recall = recall
         self._recall_max_age = recall_max_age
+        self._digests = digests
+        self._digest_max_age = digest_max_age
         self._plugin_database = plugin_database
         self._gate = plugin_gate
         self._observer = observer
@@ -96,6 +101,8 @@ class Readiness:
         health, backlog, sweep = self._health, self._reconciler.backlog, self._sweeper.last
         age = None if sweep is None else (datetime.now(UTC) - sweep.finished_at).total_seconds()
         progress = self._backfill.progress
+        generation = state.generation if state is not None else None
+        digest = self._digests.evidence(generation) if self._digests is not None and generation is not None else None
         return Evidence(
             phase=state.phase if state is not None and confirmed else None,
             draining=self._admission.draining,
@@ -115,6 +122,8 @@ class Readiness:
             backfill_remaining=None if progress is None else max(0, progress.total - progress.scanned),
             quarantined=backlog.quarantined if backlog is not None else None,
             quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
+            digest=digest,
+            digest_max_age_seconds=self._digest_max_age,
             **_recall_evidence(self._recall),
             recall_max_age_seconds=self._recall_max_age,
             **self._slow,

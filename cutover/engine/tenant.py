@@ -21,7 +21,7 @@ from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
-from cutover.engine.backfill_progress import BackfillLimits
+from cutover.engine.backfill_progress import BackfillLimits, Progress
 from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.creation_times import CreationTimes
@@ -201,7 +201,7 @@ class Tenant:
         self._verifier = proof[1] if proof is not None else None
         self._backfill = Backfill(
             self.name, database, ledger, runs, self.phase, self.health, gate, self._reconciler, plugin_database,
-            observer, options.backfill,
+            observer, options.backfill, self._backfilled,
         )  # fmt: skip
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
         self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
@@ -229,8 +229,10 @@ class Tenant:
         )
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
-            self._backfill, self._recall, plugin_database, gate, observer, sweep_interval=options.sweep_interval,
+            self._backfill, self._recall, self.digests, plugin_database, gate, observer,
+            sweep_interval=options.sweep_interval,
             recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
+            digest_max_age=1.5 * options.digest_full_interval,
         )  # fmt: skip
 
     @property
@@ -359,6 +361,10 @@ class Tenant:
             due.clear()
             with contextlib.suppress(CutoverError):  # what it found, even a failure, is in its record and its event
                 await self._sweeper.run("schedule")
+
+    def _backfilled(self, progress: Progress) -> None:
+        if self.digests is not None:
+            self.digests.wish("backfill")
 
     async def _digest_when(self, due: asyncio.Event, *, full: bool) -> None:
         assert self.digests is not None  # noqa: S101 - else this is no task

@@ -55,15 +55,20 @@ class Verifier:
         self._asked: asyncio.Queue[tuple[UUID, UUID | None]] = asyncio.Queue(maxsize=1)
         self._run: DigestRun | None = None
         self._waiting = ""
+        self._opening = False
 
     async def request(self, *, workspace_id: UUID | None, requested_by: str) -> UUID:
         """Have a verification run; gives its run. Raises `OperatorError` while one runs."""
-        if self._run is not None or self._waiting or not self._asked.empty():
+        if self._opening or self._run is not None or self._waiting or not self._asked.empty():
             raise OperatorError("a verification is under way already", next_step="wait for it, or cutover sweep list")
-        run = await self._runs.begin(
-            KIND, requested_by, {"workspace": str(workspace_id) if workspace_id is not None else None}
-        )
-        self._asked.put_nowait((run, workspace_id))
+        self._opening = True  # before the first await: of two that ask at once one is refused
+        try:
+            run = await self._runs.begin(
+                KIND, requested_by, {"workspace": str(workspace_id) if workspace_id is not None else None}
+            )
+            self._asked.put_nowait((run, workspace_id))
+        finally:
+            self._opening = False
         return run
 
     @property

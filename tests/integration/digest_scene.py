@@ -1,9 +1,11 @@
 """What tests of digest sweeps do with a scene: sweep, look at findings, hurt the plugin's tables."""
 
+import contextlib
 import json
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.errors import OperatorError
 from cutover.embedded.processes import until
 from tests.integration.protocol_scene import Scene
 
@@ -18,9 +20,36 @@ async def hurt(s: Scene, sql: str, *arguments: object) -> None:
 
 async def digest(s: Scene, *, full: bool = True, timeout: float = 60.0) -> dict[str, Any]:
     """A digest sweep to its end; its outcome as recorded."""
-    assert s.tenant.digests is not None
-    run = await s.tenant.digests.request(full=full, requested_by="test")
-    return await ended(s, run, timeout)
+    return await ended(s, await request(s, full=full), timeout)
+
+
+async def request(s: Scene, *, full: bool = True) -> UUID:
+    """Ask for a digest sweep; after the one that follows a backfill, if that is still under way."""
+    digests = s.tenant.digests
+    assert digests is not None
+    made: list[UUID] = []
+
+    async def accepted() -> bool:
+        with contextlib.suppress(OperatorError):
+            made.append(await digests.request(full=full, requested_by="test"))
+        return bool(made)
+
+    await until(accepted, "a sweep to be accepted", timeout=60, every=0.02)
+    return made[0]
+
+
+async def swept_after_backfill(s: Scene) -> None:
+    """Wait for the sweep that follows a backfill by itself."""
+
+    async def swept() -> bool:
+        return bool(
+            await s.database.fetchval(
+                "SELECT count(*) FROM cutover.task_run"
+                " WHERE kind = 'sweep.digest' AND requested_by = 'backfill' AND state = 'finished'"
+            )
+        )
+
+    await until(swept, "the sweep after the backfill", timeout=60)
 
 
 async def ended(s: Scene, run: UUID, timeout: float = 60.0) -> dict[str, Any]:

@@ -2,9 +2,15 @@
 
 from uuid import uuid4
 
+import pytest
+
+from cutover.domain.errors import Forbidden
+from cutover.domain.memory import Kind
 from cutover.domain.phase import Phase
-from tests.integration.digest_scene import INSERT, confirmed, digest, findings, hurt
-from tests.integration.protocol_scene import scene
+from cutover.domain.requests import PutNamespace
+from cutover.engine.canary_faults import FAULTS_NAMESPACE
+from tests.integration.digest_scene import INSERT, confirmed, digest, findings, hurt, swept_after_backfill
+from tests.integration.protocol_scene import caller, refused, scene
 from tests.integration.read_scene import CHILD, ROOT
 
 
@@ -30,6 +36,7 @@ async def test_every_class_is_found_and_nothing_else(database: str) -> None:
         await s.quiet()
         await s.delete(CHILD, deleted.id)
         await s.quiet()
+        await swept_after_backfill(s)
         await s.tenant._creation_times.flush()
         extra = uuid4()
         await hurt(s, "DELETE FROM {records} WHERE id = $1", ids[0])
@@ -54,3 +61,18 @@ async def test_every_class_is_found_and_nothing_else(database: str) -> None:
         }
         assert outcome["mended"] == 1  # the creation time
         assert (await s.plugin(ids[4]))["created_at"] == (await s.legacy(ids[4]))["created_at"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("phase", [Phase.A0, Phase.A1, Phase.A3])
+async def test_nobody_else_writes_where_faults_are_planted(database: str, phase: Phase) -> None:
+    async with scene(database, phase=phase) as s:
+        if phase is not Phase.A0:
+            await digest(s)
+        planted = await s.database.fetch("SELECT memory_id FROM cutover.canary WHERE fault <> 'missing'")
+        name = FAULTS_NAMESPACE
+        await refused(s.commit(name, "mine", Kind.SUMMARY), Forbidden)
+        await refused(s.tenant.memories.put_namespace(PutNamespace(name, "custom", None, {}), caller()), Forbidden)
+        await refused(s.tenant.memories.delete_namespace(name, caller()), Forbidden)
+        for row in planted:
+            await refused(s.forget(name, row["memory_id"]), Forbidden)
+            assert await s.content(row["memory_id"]) is not None

@@ -8,10 +8,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from cutover.domain.errors import OperatorError
 from cutover.domain.load_budget import LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
-from tests.integration.digest_scene import INSERT, confirmed, digest, ended, findings, hurt
+from tests.integration.digest_scene import (
+    INSERT,
+    confirmed,
+    digest,
+    ended,
+    findings,
+    hurt,
+    request,
+    swept_after_backfill,
+)
 from tests.integration.protocol_scene import Scene, scene
 from tests.integration.read_scene import CHILD, ROOT
 
@@ -51,10 +61,11 @@ async def test_before_the_backfill_what_is_missing_is_no_divergence_and_what_is_
 async def test_an_incremental_sweep_looks_at_what_was_delivered_since(database: str) -> None:
     rows = made(200)
     async with scene(database, phase=Phase.A1, rows=rows) as s:
-        await s.enter(Phase.A2)
-        await s.quiet()
         first = await digest(s, full=False)
         assert first["full"] is True, "there was nothing to build on"
+        await s.enter(Phase.A2)
+        await s.quiet()
+        await digest(s, full=True)
         old, changed = rows[0][0], await s.create(CHILD, "new")
         await s.quiet()
         await hurt(
@@ -161,8 +172,7 @@ async def test_killed_at_every_checkpoint_it_goes_on_and_finds_all(database: str
         wrong = {row[0] for row in rows[::20]}
         for memory_id in wrong:
             await hurt(s, "UPDATE {records} SET content = 'other' WHERE id = $1", memory_id)
-        assert s.tenant.digests is not None
-        run = await s.tenant.digests.request(full=True, requested_by="test")
+        run = await request(s)
         for seen in range(1, 200):
 
             async def further(seen: int = seen) -> bool:
@@ -211,8 +221,7 @@ async def test_a_busy_database_is_left_alone(database: str) -> None:
     load = LoadPolicy(max_active=2, share=1.0)
     async with scene(database, phase=Phase.A1, rows=made(5), sweep_load=load) as s:
         busy = [asyncio.create_task(s.database.fetchval("SELECT pg_sleep(60)", timeout=90)) for _ in range(3)]
-        assert s.tenant.digests is not None
-        run = await s.tenant.digests.request(full=True, requested_by="test")
+        run = await request(s)
 
         async def waits() -> bool:
             progress = s.tenant.digests.progress if s.tenant.digests is not None else None
@@ -245,8 +254,7 @@ async def test_a_phase_change_ends_a_sweep_with_the_reason(database: str) -> Non
     load = LoadPolicy(max_active=0, share=1.0)  # waits until nobody else is at work
     async with scene(database, phase=Phase.A1, rows=made(5), sweep_load=load) as s:
         busy = asyncio.create_task(s.database.fetchval("SELECT pg_sleep(60)", timeout=90))
-        assert s.tenant.digests is not None
-        run = await s.tenant.digests.request(full=True, requested_by="test")
+        run = await request(s)
 
         async def waits() -> bool:
             progress = s.tenant.digests.progress if s.tenant.digests is not None else None
@@ -274,7 +282,7 @@ async def test_two_daemons_do_not_sweep_at_once(database: str) -> None:
         busy = asyncio.create_task(s.database.fetchval("SELECT pg_sleep(60)", timeout=90))
         first = s.tenant.digests
         assert first is not None
-        run = await first.request(full=True, requested_by="test")
+        run = await request(s)
 
         async def under_way() -> bool:
             return first.progress is not None and bool(first.progress["throttled"])
@@ -300,3 +308,29 @@ async def test_times_of_a_finding_are_the_databases_own(database: str) -> None:
         now: datetime = await s.database.fetchval("SELECT clock_timestamp()")
         assert found["first_seen"] <= found["confirmed_at"] <= now
         assert (found["confirmed_at"] - found["looked_at"]).total_seconds() >= 1.2
+
+
+async def test_a_finished_backfill_is_followed_by_a_full_sweep(database: str) -> None:
+    async with scene(database, phase=Phase.A1, rows=made(20)) as s:
+        await s.enter(Phase.A2)
+        await swept_after_backfill(s)
+        evidence = (await s.tenant._readiness.gather()).digest
+        assert evidence is not None
+        assert (evidence.outcome, evidence.trusted, evidence.coverage) == ("clean", True, 1.0)
+        await s.enter(Phase.A0)
+        await s.enter(Phase.A1)
+        assert (await s.tenant._readiness.gather()).digest is None, "evidence of an earlier generation"
+
+
+async def test_of_many_that_ask_at_once_one_gets_a_sweep(database: str) -> None:
+    async with scene(database, phase=Phase.A1, rows=made(3)) as s:
+        digests = s.tenant.digests
+        assert digests is not None
+        answers = await asyncio.gather(
+            *(digests.request(full=True, requested_by="test") for _ in range(5)), return_exceptions=True
+        )
+        runs = [each for each in answers if isinstance(each, UUID)]
+        assert len(runs) == 1
+        assert all(isinstance(each, OperatorError | UUID) for each in answers)
+        await ended(s, runs[0])
+        assert await s.database.fetchval("SELECT count(*) FROM cutover.task_run WHERE kind = 'sweep.digest'") == 1

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cutover.domain.gate import (
+    DigestEvidence,
     Evidence,
     Status,
     every_check,
@@ -36,6 +37,7 @@ GOOD = Evidence(
     backfill_complete=True,
     backfill_remaining=0,
     quarantined=0,
+    digest=DigestEvidence("clean", True, 1.0, 60.0),
     recall_overlap=0.9995,
     recall_visibility=0,
     recall_live=40,
@@ -55,6 +57,7 @@ FAULTS = {
     "sweep_fresh": {"sweep_age_seconds": 999.0},
     "backfill": {"backfill_complete": False, "backfill_remaining": 12},
     "quarantine": {"quarantined": 3, "quarantine_acknowledged": 2},
+    "digest": {"digest": DigestEvidence("divergent", True, 1.0, 60.0)},
     "recall": {"recall_overlap": 0.9989},
 }
 UNKNOWN = {
@@ -67,6 +70,7 @@ UNKNOWN = {
     "sweep_fresh": {"sweep_age_seconds": None},
     "backfill": {"backfill_complete": False, "backfill_remaining": None},
     "quarantine": {"quarantined": None},
+    "digest": {"digest": None},
     "recall": {"recall_overlap": None},
 }
 GATE_CHECKS = {
@@ -90,6 +94,7 @@ GATE_CHECKS = {
         "unexplained_drift",
         "sweep_fresh",
         "marks",
+        "digest",
         "recall",
     },
 }
@@ -137,6 +142,22 @@ def test_a_leak_or_an_old_recall_sweep_closes_the_gate(fault: dict[str, Any]) ->
     checks = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, **fault))}
     assert checks["recall"].status is Status.FAIL
     assert checks["recall"].next == "cutover sweep run --kind recall"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "word"),
+    [
+        (DigestEvidence("clean", False, 1.0, 60.0), "missed planted faults"),
+        (DigestEvidence("clean", True, 0.999, 60.0), "99.9%"),
+        (DigestEvidence("clean", True, 1.0, 129_601.0), "36.0 h ago"),
+        (DigestEvidence("partial", True, 1.0, 60.0), "was partial"),
+        (DigestEvidence("divergent", True, 1.0, 60.0), "was divergent"),
+    ],
+)
+def test_only_a_whole_clean_trusted_recent_digest_sweep_is_evidence(evidence: DigestEvidence, word: str) -> None:
+    check = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, digest=evidence))}["digest"]
+    assert check.status is Status.FAIL
+    assert word in check.output
 
 
 def test_recall_without_live_queries_warns() -> None:
