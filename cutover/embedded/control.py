@@ -128,6 +128,18 @@ class Control:
         await self.start_backfill(**options)
         await self.backfilled(timeout=timeout)
 
+    async def verify(self, *, timeout: float) -> dict[str, Any]:
+        """Have everything verified, after the sweep that is under way; what it came to."""
+        run = (await self._ask("POST", "/api/v1/verify", {}))["run"]
+        told: dict[str, Any] = {}
+
+        async def ended() -> bool:
+            told.update(await self._ask("GET", f"/api/v1/verify/{run}"))
+            return bool(told["state"] != "running")
+
+        await until(ended, "the verification to end", timeout=timeout, every=0.1)
+        return told
+
     async def backfilled(self, *, timeout: float) -> None:
         """Wait until the copy has put its mark on every row; a daemon that is just starting is asked again."""
 

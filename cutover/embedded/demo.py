@@ -170,6 +170,7 @@ class Demo:
         await self._drained()
         verdict = await self._judge("legacy")
         self._progress.say(f"A2: both stores hold what was acknowledged: {verdict.words()}")
+        await self._verify("A2")
 
     async def _cutover(self) -> Verdict:
         """A3: the plugin alone. Direct SQL has ended, as the freeze (a later step) would have it."""
@@ -184,7 +185,20 @@ class Demo:
             raise DemoFailed("the legacy store changed in A3")
         verdict = await self._judge("plugin")
         self._progress.say(f"A3: the plugin holds what was acknowledged: {verdict.words()}")
+        await self._verify("A3")
         return verdict
+
+    async def _verify(self, phase: str) -> None:
+        """The daemon's own comparison, exact, and judged by the faults it planted for itself."""
+        told = await self._stack.control.verify(timeout=_SETTLE_SECONDS)
+        if told.get("outcome") != "clean" or not told.get("trusted"):
+            raise DemoFailed(
+                f"verify in {phase}: {told.get('outcome')}, trusted {told.get('trusted')}: {told.get('why')}"
+            )
+        self._progress.say(
+            f"{phase}: verify is clean: {told['expected_rows']} memories of {len(told['workspaces'])} workspaces hashed in"
+            f" both stores, {sum(told['canary']['caught'].values())} planted faults found"
+        )
 
     # -- what chapters share ----------------------------------------------------------------------------------------
 

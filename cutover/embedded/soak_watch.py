@@ -149,7 +149,9 @@ class Watcher:
         """What each memory of either store holds: in legacy, in the plugin."""
         rows = await self._open().fetch(
             "SELECT id, a.content AS legacy, r.content AS plugin"
-            " FROM public.agent_memories a FULL JOIN memory_plugin.memory_records r USING (id)"
+            " FROM public.agent_memories a FULL JOIN ("
+            "   SELECT * FROM memory_plugin.memory_records WHERE namespace NOT LIKE 'custom:cutover-%'"
+            " ) r USING (id)"
         )
         return {row["id"]: (row["legacy"], row["plugin"]) for row in rows}
 

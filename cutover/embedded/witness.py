@@ -9,6 +9,9 @@ import asyncpg
 
 from cutover.embedded.history import History, Verdict, check
 
+_NOT_PLANTED = "namespace NOT LIKE 'custom:cutover-%'"
+"""Without the daemon's own canaries."""
+_PLUGIN = f"memory_plugin.memory_records WHERE {_NOT_PLANTED}"
 _FINGERPRINT = """
 SELECT count(*) AS rows, coalesce(md5(string_agg(id || ':' || md5(content), ',' ORDER BY id)), '') AS digest
 FROM {table}
@@ -65,7 +68,9 @@ class Witness:
 
     async def plugin(self) -> dict[UUID, PluginRow]:
         """What the plugin holds, by id."""
-        rows = await (await self.connection()).fetch("SELECT id, namespace, content FROM memory_plugin.memory_records")
+        rows = await (await self.connection()).fetch(
+            f"SELECT id, namespace, content FROM memory_plugin.memory_records WHERE {_NOT_PLANTED}"
+        )
         return {row["id"]: PluginRow(row["namespace"], row["content"]) for row in rows}
 
     async def fingerprints(self) -> Fingerprints:
@@ -73,7 +78,9 @@ class Witness:
         connection = await self.connection()
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             legacy = await connection.fetchrow(_FINGERPRINT.format(table="public.agent_memories"))
-            plugin = await connection.fetchrow(_FINGERPRINT.format(table="memory_plugin.memory_records"))
+            plugin = await connection.fetchrow(
+                _FINGERPRINT.format(table=f"memory_plugin.memory_records WHERE {_NOT_PLANTED}")
+            )
         if legacy is None or plugin is None:
             raise LookupError("an aggregate without a row")
         return Fingerprints((legacy["rows"], legacy["digest"]), (plugin["rows"], plugin["digest"]))
@@ -82,7 +89,7 @@ class Witness:
         """Rows of legacy and of the plugin."""
         row = await (await self.connection()).fetchrow(
             "SELECT (SELECT count(*) FROM public.agent_memories) AS legacy, "
-            "(SELECT count(*) FROM memory_plugin.memory_records) AS plugin"
+            f"(SELECT count(*) FROM memory_plugin.memory_records WHERE {_NOT_PLANTED}) AS plugin"
         )
         return (0, 0) if row is None else (row["legacy"], row["plugin"])
 

@@ -105,6 +105,7 @@ class TenantOptions:
     backfill: BackfillLimits
     digest_interval: float = 600.0
     digest_full_interval: float = 86_400.0
+    digest_after_backfill: bool = True
     sweep_load: LoadPolicy = DEFAULT_LOAD
     recall_interval: float = 900.0
     """0: recall sweeps on demand only."""
@@ -363,7 +364,7 @@ class Tenant:
                 await self._sweeper.run("schedule")
 
     def _backfilled(self, progress: Progress) -> None:
-        if self.digests is not None:
+        if self.digests is not None and self._options.digest_after_backfill:
             self.digests.wish("backfill")
 
     async def _digest_when(self, due: asyncio.Event, *, full: bool) -> None:

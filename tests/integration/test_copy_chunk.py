@@ -112,11 +112,11 @@ async def held(s: Scene) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Rec
         await s.database.fetch(
             "SELECT id, namespace, content, kind, source, expires_at, propagation, pin, embedding::text,"
             " CASE WHEN created_at > now() - interval '1 hour' THEN NULL ELSE created_at END AS created_at"
-            " FROM memory_plugin.memory_records WHERE namespace <> 'custom:cutover-canary' ORDER BY id"
+            " FROM memory_plugin.memory_records WHERE namespace NOT LIKE 'custom:cutover-%' ORDER BY id"
         ),
         await s.database.fetch(
             "SELECT name, kind, expires_at, metadata FROM memory_plugin.memory_namespaces"
-            " WHERE name <> 'custom:cutover-canary' ORDER BY name"
+            " WHERE name NOT LIKE 'custom:cutover-%' ORDER BY name"
         ),
         await s.database.fetch(
             "SELECT memory_id, workspace_id, reason, detail FROM cutover.quarantine ORDER BY memory_id"

@@ -9,7 +9,7 @@ from cutover.domain.memory import Kind
 from cutover.domain.phase import Phase
 from cutover.domain.requests import PutNamespace
 from cutover.engine.canary_faults import FAULTS_NAMESPACE
-from tests.integration.digest_scene import INSERT, confirmed, digest, findings, hurt, swept_after_backfill
+from tests.integration.digest_scene import INSERT, confirmed, digest, findings, hurt
 from tests.integration.protocol_scene import caller, refused, scene
 from tests.integration.read_scene import CHILD, ROOT
 
@@ -36,7 +36,6 @@ async def test_every_class_is_found_and_nothing_else(database: str) -> None:
         await s.quiet()
         await s.delete(CHILD, deleted.id)
         await s.quiet()
-        await swept_after_backfill(s)
         await s.tenant._creation_times.flush()
         extra = uuid4()
         await hurt(s, "DELETE FROM {records} WHERE id = $1", ids[0])

@@ -311,7 +311,7 @@ async def test_times_of_a_finding_are_the_databases_own(database: str) -> None:
 
 
 async def test_a_finished_backfill_is_followed_by_a_full_sweep(database: str) -> None:
-    async with scene(database, phase=Phase.A1, rows=made(20)) as s:
+    async with scene(database, phase=Phase.A1, rows=made(20), digest_after_backfill=True) as s:
         await s.enter(Phase.A2)
         await swept_after_backfill(s)
         evidence = (await s.tenant._readiness.gather()).digest

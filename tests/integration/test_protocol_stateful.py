@@ -577,7 +577,7 @@ class Protocol(RuleBasedStateMachine):
 _PLUGIN = """
 SELECT id, content, namespace, propagation -> 'cutover' ->> 'namespace' AS label,
        propagation -> 'cutover' ->> 'workspace_id' AS workspace, propagation -> 'cutover' ->> 'scope' AS scope
-FROM memory_plugin.memory_records WHERE namespace <> 'custom:cutover-canary'
+FROM memory_plugin.memory_records WHERE namespace NOT LIKE 'custom:cutover-%'
 """
 
 
