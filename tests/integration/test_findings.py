@@ -22,9 +22,9 @@ EPOCH = 2
 
 
 @pytest.fixture
-async def db(database: str) -> AsyncIterator[Database]:
-    """A tenant in A1 with its workspaces."""
-    opened = await Database.connect(database, application_name="somebody", max_size=3)
+async def db(plain_database: str) -> AsyncIterator[Database]:
+    """A tenant in A1 with its workspaces, on each version of PostgreSQL."""
+    opened = await Database.connect(plain_database, application_name="somebody", max_size=3)
     await migrate.up(opened)
     await add_workspaces(opened)
     await opened.execute("SELECT cutover.install_capture()")

@@ -19,9 +19,9 @@ EVERYTHING = QuarantineFilter(acknowledged=None)
 
 
 @pytest.fixture
-async def db(database: str) -> AsyncIterator[Database]:
-    """A tenant in A1 with its workspaces."""
-    opened = await Database.connect(database, application_name="somebody", max_size=3)
+async def db(plain_database: str) -> AsyncIterator[Database]:
+    """A tenant in A1 with its workspaces, on each version of PostgreSQL."""
+    opened = await Database.connect(plain_database, application_name="somebody", max_size=3)
     await migrate.up(opened)
     await add_workspaces(opened)
     await opened.execute("SELECT cutover.install_capture()")
@@ -121,7 +121,7 @@ async def test_each_filter_finds_its_own(db: Database, store: QuarantineStore) -
     assert ([row["memory_id"].int for row in rest], matching) == ([2], 1)
 
 
-async def test_what_is_told_of_one_says_no_content(store: QuarantineStore, ledger: Ledger) -> None:
+async def test_what_is_told_of_one_says_no_content(db: Database, store: QuarantineStore, ledger: Ledger) -> None:
     memory = await refused(ledger, "nobody may read this here")
     told = await store.about(memory)
     assert (told["held_by"], told["scope"], told["content_length"]) == ("legacy", "LOCAL", 25)
@@ -129,6 +129,9 @@ async def test_what_is_told_of_one_says_no_content(store: QuarantineStore, ledge
     (row,), _ = await store.page(EVERYTHING, limit=1)
     assert "nobody may" not in str(told) + str(row)
     assert (await store.about(uuid4()))["held_by"] is None
+    await db.execute("INSERT INTO cutover.kv (memory_id, workspace_id, key) VALUES ($1, $2, 'k')", UUID(int=5), ROOT)
+    told = await store.about(UUID(int=5))
+    assert (told["held_by"], told["workspace_known"]) == ("kv", True)
 
 
 async def test_a_retry_marks_and_a_delivery_frees(db: Database, store: QuarantineStore, ledger: Ledger) -> None:
