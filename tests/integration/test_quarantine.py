@@ -1,5 +1,6 @@
 """The quarantine as operators settle it: each memory has its reason, and whoever acknowledges one answers for it."""
 
+import re
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -89,6 +90,21 @@ async def test_the_table_refuses_what_cannot_be(db: Database, ledger: Ledger, wr
     await refused(ledger)
     with pytest.raises(DatabaseFault):
         await db.execute(f"UPDATE cutover.quarantine SET {wrong}")
+
+
+@pytest.mark.parametrize("reason", list(QuarantineReason))
+async def test_every_reason_that_can_be_asked_for_can_be_there(db: Database, reason: QuarantineReason) -> None:
+    await db.execute(
+        "INSERT INTO cutover.quarantine (memory_id, reason, rev) VALUES ($1, $2, 1)", uuid4(), reason.value
+    )
+
+
+async def test_every_reason_that_can_be_there_can_be_asked_for(db: Database) -> None:
+    rules = await db.fetch(
+        "SELECT pg_get_constraintdef(oid) AS rule FROM pg_constraint"
+        " WHERE conrelid = 'cutover.quarantine'::regclass AND conname = 'quarantine_reason_check'"
+    )
+    assert {reason.value for reason in QuarantineReason} == set(re.findall(r"'(\w+)'", rules[0]["rule"]))
 
 
 async def test_each_filter_finds_its_own(db: Database, store: QuarantineStore) -> None:
