@@ -196,8 +196,8 @@ class Demo:
                 f"verify in {phase}: {told.get('outcome')}, trusted {told.get('trusted')}: {told.get('why')}"
             )
         self._progress.say(
-            f"{phase}: verify is clean: {told['expected_rows']} memories of {len(told['workspaces'])} workspaces hashed in"
-            f" both stores, {sum(told['canary']['caught'].values())} planted faults found"
+            f"{phase}: verify is clean: {told['expected_rows']} memories of {len(told['workspaces'])} workspaces hashed"
+            f" in both stores, {sum(told['canary']['caught'].values())} planted faults found"
         )
 
     # -- what chapters share ----------------------------------------------------------------------------------------

@@ -183,7 +183,8 @@ class DigestSweeper:
         outcome |= {"seconds": round(seconds, 3), **sweep.time_split(seconds)}
         try:
             await self._runs.finish(run, state, outcome)
-            await self._stores.findings.prune(int(outcome.get("horizon", 0)))
+            if outcome.get("full") and "horizon" in outcome:
+                await self._stores.findings.prune(int(outcome["horizon"]))
         except CutoverError as error:
             self._failed(error)
         self._sweep = None

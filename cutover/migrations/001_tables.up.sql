@@ -70,6 +70,7 @@ create table cutover.delivery_log (
 );
 comment on table cutover.delivery_log is 'Cleared marks: what incremental sweeps look at, and who wrote what; pruned by age once swept.';
 create index delivery_log_xid on cutover.delivery_log (xid);
+create index delivery_log_memory on cutover.delivery_log (memory_id, xid);
 
 create table cutover.tombstone (
     memory_id  uuid primary key,

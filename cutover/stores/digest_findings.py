@@ -17,8 +17,9 @@ from cutover.stores.digest import ExpectedRow, Situation
 from cutover.stores.sql import query
 
 Pair = tuple[UUID, DivergenceClass]
-KEEP_RUNS = 60
-"""Full sweeps whose buckets are kept: two months of daily ones."""
+KEEP_RUNS = 10_000
+"""Sweeps whose buckets are kept: two months, for the most part incremental ones, which have none."""
+_PRUNED_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +149,20 @@ class DigestFindings:
         return found
 
     async def prune(self, horizon: int, keep_days: int = 3) -> None:
-        """Forget buckets of old sweeps, and deliveries that were swept (below `horizon`) and are old."""
+        """Forget buckets of old sweeps, and deliveries that were swept (below `horizon`) and are old. Bit by bit, so
+        that no statement takes long."""
         await self._database.execute(
             "delete from cutover.sweep_bucket b where b.run_id not in (select r.id from cutover.task_run r"
-            f" where r.kind = 'sweep.digest' order by r.started_at desc limit {KEEP_RUNS})",
+            " where r.kind = 'sweep.digest' order by r.started_at desc limit $1)",
+            KEEP_RUNS,
             timeout=60.0,
         )
-        await self._database.execute(
-            "delete from cutover.delivery_log l where l.xid < $1::text::xid8"
-            " and l.at < now() - make_interval(days => $2)",
-            str(horizon),
-            keep_days,
-            timeout=60.0,
-        )
+        while True:
+            done = await self._database.execute(
+                query("delivery_log_prune"), str(horizon), keep_days, _PRUNED_AT_ONCE, timeout=60.0
+            )
+            if done != f"DELETE {_PRUNED_AT_ONCE}":
+                return
 
     async def _suspect(
         self, connection: Connection, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]

@@ -334,3 +334,17 @@ async def test_of_many_that_ask_at_once_one_gets_a_sweep(database: str) -> None:
         assert all(isinstance(each, OperatorError | UUID) for each in answers)
         await ended(s, runs[0])
         assert await s.database.fetchval("SELECT count(*) FROM cutover.task_run WHERE kind = 'sweep.digest'") == 1
+
+
+async def test_old_deliveries_are_forgotten_once_they_were_swept(database: str) -> None:
+    async with scene(database, phase=Phase.A1) as s:
+        for number in range(5):
+            await s.create(CHILD, f"memory {number}")
+        await s.quiet()
+        assert await s.count("cutover.delivery_log") == 5
+        await s.database.execute("UPDATE cutover.delivery_log SET at = now() - interval '4 days' WHERE memory_id IN"
+                                 " (SELECT memory_id FROM cutover.delivery_log LIMIT 3)")  # fmt: skip
+        await digest(s, full=True)
+        # The update gave them later transactions, which the first sweep had not seen the end of.
+        await digest(s, full=True)
+        assert await s.count("cutover.delivery_log") == 2
