@@ -40,6 +40,11 @@ CONTROLS = ("pause", "resume", "abort")
 @click.option("--resume", is_flag=True, help="Let it go on.")
 @click.option("--abort", is_flag=True, help="End it where it is; --apply goes on from there.")
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
+@click.option(
+    "--verify-sample",
+    type=click.IntRange(min=1),
+    help="With --verify, where the plugin's database cannot be reached: memories to look up per namespace above 100.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @click.option(
     "--via",
@@ -56,6 +61,7 @@ CONTROLS = ("pause", "resume", "abort")
 @output_option
 def backfill(
     workspace: object,
+    verify_sample: int | None,
     limit: int | None,
     via: str | None,
     rate: float | None,
@@ -79,7 +85,7 @@ def backfill(
             emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
             return
         if mode == "verify":
-            verify(ops, workspace, form)
+            verify(ops, workspace, verify_sample, form)
             return
         if mode == "apply":
             confirm(yes, f"This copies {'one workspace' if workspace else 'every memory'} to the plugin.")

@@ -69,6 +69,8 @@ class DigestScope:
 
     everything: bool = False
     workspace_id: UUID | None = None
+    sample: int | None = None
+    """Rows drawn from each namespace where the plugin can only be asked through the contract; None: as usual."""
 
 
 _ALL = DigestScope()

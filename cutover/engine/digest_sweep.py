@@ -47,6 +47,7 @@ class DigestSweeper:
         policy: DigestPolicy,
         *,
         before: Callable[[], Awaitable[None]],
+        make_run: type[DigestRun] = DigestRun,
     ) -> None:
         """`before` brings what is pending to the plugin first."""
         self._tenant = tenant
@@ -56,6 +57,7 @@ class DigestSweeper:
         self._observer = observer
         self._policy = policy
         self._before = before
+        self._make_run = make_run
         self._asked = asyncio.Event()
         self._opening = False
         self._wished_by: str | None = None
@@ -161,7 +163,7 @@ class DigestSweeper:
     async def _carry_out(self, run: UUID, full: bool, who: str, tally: Tally) -> None:
         started = time.monotonic()
         share = self._policy.load.share if who in _UNHURRIED else self._policy.operator_share
-        sweep = DigestRun(self._stores, self._policy, run, tally, share=share, last=self.last)
+        sweep = self._make_run(self._stores, self._policy, run, tally, share=share, last=self.last)
         self._sweep = sweep
         state, outcome = "finished", dict[str, Any]()
         try:

@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 from cutover.domain.backfill import BackfillRequest, Via
-from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.engine.backfill import Backfill
 from cutover.engine.creation_times import CreationTimes
@@ -25,9 +24,9 @@ class Operations:
         sweeper: CountSweeper,
         backfill: Backfill,
         creation_times: CreationTimes,
-        digests: DigestSweeper | None,
+        digests: DigestSweeper,
         recall: RecallSweeper,
-        verifier: Verifier | None,
+        verifier: Verifier,
     ) -> None:
         self._transition = transition
         self._sweeper = sweeper
@@ -47,41 +46,33 @@ class Operations:
         return (await self._sweeper.run("operator")).as_json()
 
     async def start_digest_sweep(self, *, full: bool, actor: str) -> dict[str, Any]:
-        """Have a digest sweep run; gives its run. Raises `OperatorError` while one runs, or where none can."""
-        if self._digests is None:
-            raise OperatorError(
-                "the plugin's database cannot be reached, so nothing can be digested in it",
-                next_step="set MEMORY_PLUGIN_DATABASE_URL, or have it unset where it is none",
-            )
+        """Have a digest sweep run; gives its run. Raises `OperatorError` while one runs."""
         return {"run": str(await self._digests.request(full=full, requested_by=actor)), "kind": "digest", "full": full}
 
     async def run_recall_sweep(self, actor: str) -> dict[str, Any]:
         """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
+        """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
         return await self._recall.sweep(actor)
 
-    async def start_verify(self, *, workspace_id: UUID | None, actor: str) -> dict[str, Any]:
-        """Have everything (or one workspace) verified; gives the run. Raises `OperatorError` while one runs."""
-        return {"run": str(await self._exact().request(workspace_id=workspace_id, requested_by=actor))}
+    async def start_verify(self, *, workspace_id: UUID | None, actor: str, sample: int | None = None) -> dict[str, Any]:
+        """Have everything (or one workspace) verified; gives the run. Raises `OperatorError` while one runs.
+
+        `sample`: memories to look up in each namespace of more than 100, where the plugin's database is not reachable.
+        """
+        run = await self._verifier.request(workspace_id=workspace_id, requested_by=actor, sample=sample)
+        return {"run": str(run)}
 
     async def verify_status(self, run: UUID) -> dict[str, Any] | None:
         """How a verification goes, or what it came to; None for a run that is not one."""
-        return await self._exact().status(run)
+        return await self._verifier.status(run)
 
     async def verify_mismatches(self, run: UUID, *, after: str | None, limit: int) -> dict[str, Any]:
         """What it found, a page at a time; `next` is what to give as `after`, or None."""
-        found = await self._exact().mismatches(run, Mismatch.from_key(after) if after else None, limit)
+        found = await self._verifier.mismatches(run, Mismatch.from_key(after) if after else None, limit)
         return {
             "mismatches": [each.as_json() for each in found],
             "next": found[-1].key if len(found) == limit else None,
         }
-
-    def _exact(self) -> Verifier:
-        if self._verifier is None:
-            raise OperatorError(
-                "the plugin's database cannot be reached, so nothing can be verified exactly",
-                next_step="cutover backfill --verify --verify-sample 50 looks at samples over the contract",
-            )
-        return self._verifier
 
     async def start_backfill(
         self,

@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Self
+from uuid import UUID
 
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
@@ -24,9 +26,11 @@ from cutover.engine.backfill import Backfill
 from cutover.engine.backfill_progress import BackfillLimits, Progress
 from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
+from cutover.engine.contract_digest import ContractRun
+from cutover.engine.contract_reader import ContractReader
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
-from cutover.engine.digest_run import DigestPolicy, DigestStores
+from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestStores
 from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
@@ -197,9 +201,9 @@ class Tenant:
             else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE, FAULTS_NAMESPACE))
         )
         self._sweeper = CountSweeper(self.name, counter, runs, observer)
-        proof = _proof(options, database, plugin_database, client, runs, observer, self._creation_times)
-        self.digests: DigestSweeper | None = proof[0] if proof is not None else None
-        self._verifier = proof[1] if proof is not None else None
+        self.digests, self._verifier = _proof(
+            options, database, plugin_database, client, gate, runs, observer, self._creation_times
+        )
         self._backfill = Backfill(
             self.name, database, ledger, runs, self.phase, self.health, gate, self._reconciler, plugin_database,
             observer, options.backfill, self._backfilled,
@@ -212,7 +216,7 @@ class Tenant:
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
             self._reconciler.wake, max_backlog=options.max_backlog,
-            progress=lambda: None if self.digests is None else self.digests.progress,
+            progress=lambda: self.digests.progress,
         )  # fmt: skip
         self._recall = RecallSweeper(
             self.name, RecallStore(database), self.legacy, BackgroundSearch(client, gate), sample, runs,
@@ -297,14 +301,12 @@ class Tenant:
         yield f"backlog {self.name}", self._reconciler.watch
         yield f"backfill {self.name}", self._backfill.run
         yield f"sweep {self.name}", lambda: self._sweep_when(due)
-        if self.digests is not None:
-            digest = schedule.every(self._options.digest_interval, f"sweep.digest {self.name}")
-            full = schedule.every(self._options.digest_full_interval, f"sweep.digest.full {self.name}")
-            yield f"digest {self.name}", self.digests.run
-            if self._verifier is not None:
-                yield f"verify {self.name}", self._verifier.run
-            yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
-            yield f"digest-full-due {self.name}", lambda: self._digest_when(full, full=True)
+        digest = schedule.every(self._options.digest_interval, f"sweep.digest {self.name}")
+        full = schedule.every(self._options.digest_full_interval, f"sweep.digest.full {self.name}")
+        yield f"digest {self.name}", self.digests.run
+        yield f"verify {self.name}", self._verifier.run
+        yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
+        yield f"digest-full-due {self.name}", lambda: self._digest_when(full, full=True)
         yield f"shadow {self.name}", self._shadow.run
         yield f"recall {self.name}", lambda: self._recall.run(recall_due)
         yield f"creation-times {self.name}", self._creation_times.run
@@ -368,7 +370,6 @@ class Tenant:
             self.digests.wish("backfill")
 
     async def _digest_when(self, due: asyncio.Event, *, full: bool) -> None:
-        assert self.digests is not None  # noqa: S101 - else this is no task
         while True:
             await due.wait()
             due.clear()
@@ -406,23 +407,35 @@ def _proof(
     database: Database,
     tables: PluginDatabase | None,
     client: PluginClient,
+    gate: PluginGate,
     runs: Runs,
     observer: Observer,
     creation_times: CreationTimes,
-) -> tuple[DigestSweeper, Verifier] | None:
-    """Digest sweeps and verification, where the plugin's tables can be read."""
-    if tables is None:
-        return None
-    stores = DigestStores(
-        DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,)),
-        DigestFindings(database),
-        CanaryFaults(database, client, timeout=options.plugin_timeout),
-        tables.set_created_at,
-    )
+) -> tuple[DigestSweeper, Verifier]:
+    """Digest sweeps and verification: in the plugin's tables, or through the contract where those cannot be read."""
+    canaries, findings = CanaryFaults(database, client, timeout=options.plugin_timeout), DigestFindings(database)
     # Whatever was on its way at the first look has landed by the second: the client's deadline, and T_z after it.
     policy = DigestPolicy(t_z=options.quarantine + options.plugin_timeout, load=options.sweep_load)
-    sweeper = DigestSweeper(options.name, database, stores, runs, observer, policy, before=creation_times.flush)
-    return sweeper, Verifier(options.name, database, stores, runs, observer, policy, before=creation_times.flush)
+
+    def stores() -> DigestStores:
+        if tables is not None:
+            reader = DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,))
+            return DigestStores(reader, findings, canaries, tables.set_created_at)
+        contract = ContractReader(database, BackgroundSearch(client, gate), leaving_out=(CANARY_NAMESPACE,))
+        return DigestStores(contract, findings, canaries, _no_times)
+
+    make_run = DigestRun if tables is not None else ContractRun
+    before = creation_times.flush
+    return (
+        DigestSweeper(options.name, database, stores(), runs, observer, policy, before=before, make_run=make_run),
+        Verifier(options.name, database, stores(), runs, observer, policy, before=before, make_run=make_run),
+    )
+
+
+async def _no_times(times: Mapping[UUID, datetime]) -> frozenset[UUID]:
+    """The contract cannot set creation times; they travel in `propagation`."""
+    del times
+    return frozenset()
 
 
 async def _start_child(

@@ -41,9 +41,11 @@ class Verifier:
         policy: DigestPolicy,
         *,
         before: Callable[[], Awaitable[None]],
+        make_run: type[DigestRun] = DigestRun,
     ) -> None:
         """`before` brings what is pending to the plugin first."""
         self._before = before
+        self._make_run = make_run
         self._tenant = tenant
         self._database = database
         self._record = DigestFindings(database, _TABLE)
@@ -52,21 +54,23 @@ class Verifier:
         self._runs = runs
         self._observer = observer
         self._policy = policy
-        self._asked: asyncio.Queue[tuple[UUID, UUID | None]] = asyncio.Queue(maxsize=1)
+        self._asked: asyncio.Queue[tuple[UUID, UUID | None, int | None]] = asyncio.Queue(maxsize=1)
         self._run: DigestRun | None = None
         self._waiting = ""
         self._opening = False
 
-    async def request(self, *, workspace_id: UUID | None, requested_by: str) -> UUID:
-        """Have a verification run; gives its run. Raises `OperatorError` while one runs."""
+    async def request(self, *, workspace_id: UUID | None, requested_by: str, sample: int | None = None) -> UUID:
+        """Have a verification run; gives its run. Raises `OperatorError` while one runs.
+
+        `sample`: as in `DigestScope`; nothing is sampled where the plugin's database can be read.
+        """
         if self._opening or self._run is not None or self._waiting or not self._asked.empty():
             raise OperatorError("a verification is under way already", next_step="wait for it, or cutover sweep list")
         self._opening = True  # before the first await: of two that ask at once one is refused
         try:
-            run = await self._runs.begin(
-                KIND, requested_by, {"workspace": str(workspace_id) if workspace_id is not None else None}
-            )
-            self._asked.put_nowait((run, workspace_id))
+            parameters = {"workspace": str(workspace_id) if workspace_id is not None else None, "sample": sample}
+            run = await self._runs.begin(KIND, requested_by, parameters)
+            self._asked.put_nowait((run, workspace_id, sample))
         finally:
             self._opening = False
         return run
@@ -99,10 +103,10 @@ class Verifier:
         """Verify when asked, for ever."""
         await self._close_old()
         while True:
-            run, workspace_id = await self._asked.get()
+            run, workspace_id, sample = await self._asked.get()
             started = time.monotonic()
             try:
-                state, outcome = "finished", await self._carry_out(run, workspace_id)
+                state, outcome = "finished", await self._carry_out(run, workspace_id, sample)
             except CutoverError as error:
                 state, outcome = "failed", {"outcome": "failed", "trusted": False, "why": error.message}
                 self._failed(error)
@@ -116,24 +120,26 @@ class Verifier:
                 self._failed(error)
             self._observer(SweepFinished(self._tenant, "verify", str(outcome["outcome"]), seconds, 1.0, None))
 
-    async def _carry_out(self, run: UUID, workspace_id: UUID | None) -> dict[str, Any]:
+    async def _carry_out(self, run: UUID, workspace_id: UUID | None, sample: int | None) -> dict[str, Any]:
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         self._waiting = "a digest sweep is under way"
         while True:
             async with task_lock(self._database, DIGEST_SWEEP) as ours:
                 if ours:
                     self._waiting = ""
-                    return await self._verify(run, workspace_id)
+                    return await self._verify(run, workspace_id, sample)
             if time.monotonic() >= deadline:
                 raise OperatorError("a digest sweep was under way all the time", next_step="cutover sweep list")
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _verify(self, run: UUID, workspace_id: UUID | None) -> dict[str, Any]:
+    async def _verify(self, run: UUID, workspace_id: UUID | None, sample: int | None) -> dict[str, Any]:
         await self._before()
         await self._record.forget_all()
         tally = Tally()
-        scope = DigestScope(everything=True, workspace_id=workspace_id)
-        self._run = DigestRun(self._stores, self._policy, run, tally, share=self._policy.operator_share, scope=scope)
+        scope = DigestScope(everything=True, workspace_id=workspace_id, sample=sample)
+        self._run = self._make_run(
+            self._stores, self._policy, run, tally, share=self._policy.operator_share, scope=scope
+        )
         outcome = await self._run.carry_out(full=True)
         by_workspace = await self._found.by_workspace()
         quarantined = await self._found.quarantined(workspace_id)

@@ -14,9 +14,11 @@ from cutover.http.wire import json_response
 
 
 class VerifyBody(ControlBody):
-    """`POST verify`: everything, or one workspace."""
+    """`POST verify`: everything, or one workspace. `sample`: memories to look up in each namespace of more than 100,
+    where the plugin can only be asked through the contract."""
 
     workspace: BodyUUID | None = None
+    sample: int | None = Field(default=None, ge=1, le=100_000)
 
 
 class MismatchQuery(Query):
@@ -39,9 +41,9 @@ class OpsVerify:
         yield "GET", "verify/{run}/mismatches", self.mismatches
 
     async def start(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """`POST verify` `{workspace?}`: 202 with the run, which `GET verify/{run}` then follows."""
+        """`POST verify` `{workspace?, sample?}`: 202 with the run, which `GET verify/{run}` then follows."""
         who, body = await authorised(self._admins, call, VerifyBody)
-        told = await call.tenant.operations.start_verify(workspace_id=body.workspace, actor=who)
+        told = await call.tenant.operations.start_verify(workspace_id=body.workspace, actor=who, sample=body.sample)
         return json_response(202, told, NO_STORE)
 
     async def show(self, call: Call[OpsTenant]) -> web.StreamResponse:
