@@ -32,6 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from cutover.domain.backfill import Via
 from cutover.domain.breaker import BreakerState
 from cutover.domain.errors import CutoverError, IllegalStep, Refused
 from cutover.domain.memory import Kind
@@ -507,11 +508,45 @@ class Protocol(RuleBasedStateMachine):
         self.frozen = self.run(self._legacy_contents()) if target is Phase.A3 else None
 
     @precondition(lambda self: self.phase is Phase.A2)
-    @rule()
-    def backfill(self) -> None:
-        progress = self.run(self.s.backfill())
+    @rule(via=st.sampled_from(Via), again=st.booleans())
+    def backfill(self, via: Via = Via.AUTO, again: bool = False) -> None:
+        """`again`: from the first row on, over whatever the plugin holds by now."""
+        progress = self.run(self._backfill(via, again=again))
         assert progress["state"] == "finished", progress
         self.backfilled = True
+        self.reached[f"backfill by {progress['via']}"] += progress["scanned"] > 0
+
+    async def _backfill(self, via: Via, *, again: bool) -> dict[str, Any]:
+        if again:
+            await self.s.database.execute("DELETE FROM cutover.backfill_cursor")
+        return await self.s.backfill(via=via)
+
+    @precondition(lambda self: self.phase is Phase.A2)
+    @rule(via=st.sampled_from(Via), index=st.integers(0, 99), ours=st.booleans(), gone=st.booleans())
+    def write_beside_a_backfill(self, via: Via, index: int, ours: bool, gone: bool) -> None:
+        memory_id = self._pick(index, native=False)
+        if memory_id is None:
+            return
+        held, word = self.model[memory_id], self._word()
+        assert held.workspace is not None
+        progress = self.run(self._write_beside_a_backfill(via, memory_id, held.workspace, word, ours=ours, gone=gone))
+        assert progress["state"] == "finished", progress
+        self.backfilled = True
+        self._tell(memory_id, None if gone else replace(held, content=word))
+        self.reached[f"write beside {progress['via']}"] += 1
+
+    async def _write_beside_a_backfill(
+        self, via: Via, memory_id: UUID, workspace: UUID, word: str, *, ours: bool, gone: bool
+    ) -> dict[str, Any]:
+        copying = asyncio.create_task(self._backfill(via, again=True))
+        await asyncio.sleep(0)
+        if ours:
+            await (self.s.delete(workspace, memory_id) if gone else self.s.edit(workspace, memory_id, word))
+        elif gone:
+            await self.s.database.execute("DELETE FROM agent_memories WHERE id = $1", memory_id)
+        else:
+            await self.s.database.execute("UPDATE agent_memories SET content = $2 WHERE id = $1", memory_id, word)
+        return await copying
 
     # -- at rest ----------------------------------------
 
