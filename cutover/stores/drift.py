@@ -98,6 +98,7 @@ class DriftCounter:
             list(self._leaving_out),
             expected["kv_under_way"],
             expected["at"],
+            expected["accepted"],
             timeout=_COUNT_SECONDS,
         )
         assert held is not None  # noqa: S101 - aggregates give one row
@@ -108,9 +109,11 @@ def _ledger(expected: asyncpg.Record, held: asyncpg.Record) -> DriftLedger:
     in_flight = expected["marked_expected"] - held["marked"]
     native = expected["natives"] + held["marked_natives"]
     kv = expected["kv"] + held["kv_under_way"]
+    accepted = expected["accepted_expected"] - held["accepted"]
     if expected["phase"] == "A0":
         # Nothing captures changes in A0, so whatever the plugin lacks or has too much is simply not copied yet.
-        not_backfilled = expected["expected"] - held["held"] - in_flight - expected["quarantined"] + native + kv
+        explained = in_flight + expected["quarantined"] + accepted - native - kv
+        not_backfilled = expected["expected"] - held["held"] - explained
     else:
         copied_beyond = held["unreached"] - expected["natives_unreached"]
         not_backfilled = max(0, expected["unreached"] - copied_beyond)
@@ -129,6 +132,7 @@ def _ledger(expected: asyncpg.Record, held: asyncpg.Record) -> DriftLedger:
         native=native,
         rows=rows,
         kv=kv,
+        accepted=accepted,
     )
 
 

@@ -19,13 +19,14 @@ FORGETS = on("DELETE", r"/v1/memories/")
 
 
 def causes(sweep: dict[str, Any], **expected: int) -> None:
-    quiet = {"in_flight": 0, "not_backfilled": 0, "quarantined": 0, "native": 0, "kv": 0, "unexplained": 0}
+    quiet = dict.fromkeys(("in_flight", "not_backfilled", "quarantined", "accepted", "native", "kv", "unexplained"), 0)
     assert sweep["causes"] == {**quiet, **expected}, sweep
     found = sweep["causes"]
     assert sweep["legacy"] - sweep["plugin"] == (
         found["in_flight"]
         + found["not_backfilled"]
         + found["quarantined"]
+        + found["accepted"]
         - found["native"]
         - found["kv"]
         + found["unexplained"]
@@ -192,3 +193,60 @@ async def test_without_the_plugins_database_the_answer_is_partial(database: str)
     async with scene(database, phase=Phase.A2, plugin_database_url="none") as s:
         sweep = await s.sweep()
         assert (sweep["outcome"], sweep["unexplained"], sweep["coverage"]) == ("partial", None, 0.0)
+
+
+async def accept(s: Scene, memory_id: UUID, cls: str) -> None:
+    """A sweep found it, and somebody answers for it."""
+    await s.database.execute(
+        "INSERT INTO cutover.divergence (memory_id, class, state, namespace_kind, first_run, last_run, horizon,"
+        " confirmed_at, accepted_by, accepted_at, why)"
+        " VALUES ($1, $2, 'accepted', 'workspace', $3, $3, pg_current_xact_id(), now(), 'alice', now(), 'known')",
+        memory_id,
+        cls,
+        uuid4(),
+    )
+
+
+@pytest.mark.parametrize("phase", [Phase.A2, Phase.A3])
+async def test_what_somebody_answers_for_is_explained_exactly(database: str, phase: Phase) -> None:
+    """And no longer than it differs: what was accepted and is gone, or is in order again, explains nothing."""
+    async with scene(database, phase=phase) as s:
+        kept, lost = await s.create(CHILD, "kept"), await s.create(CHILD, "lost")
+        await s.quiet()
+        extra = await plant(s)
+        await s.database.execute("DELETE FROM memory_plugin.memory_records WHERE id = $1", lost.id)
+        causes(await s.sweep())  # one too many and one too few look alike to a count
+        await accept(s, extra, "missing_in_legacy")
+        causes(await s.sweep(), accepted=-1, unexplained=1)
+        await accept(s, lost.id, "missing_in_plugin")
+        await accept(s, kept.id, "missing_in_plugin")
+        causes(await s.sweep())
+        assert (await s.sweep())["outcome"] == "clean"
+        await plant(s)
+        causes(await s.sweep(), unexplained=-1)
+        await s.database.execute("DELETE FROM memory_plugin.memory_records WHERE id = $1", extra)
+        causes(await s.sweep(), accepted=1, unexplained=-1)
+
+
+async def test_what_is_accepted_or_not_yet_backfilled_is_counted_once(database: str) -> None:
+    rows = [(UUID(int=n << 64), CHILD, f"{n}", "LOCAL") for n in range(1, 6)]
+    async with scene(database, phase=Phase.A1, rows=rows) as s:
+        await accept(s, rows[0][0], "missing_in_plugin")
+        await accept(s, await plant(s), "missing_in_legacy")
+        causes(await s.sweep(), not_backfilled=4)
+        await accept(s, rows[1][0], "missing_in_plugin")
+        causes(await s.sweep(), not_backfilled=3, accepted=1)
+
+
+async def test_a_mark_or_the_quarantine_explains_before_an_acceptance_does(database: str) -> None:
+    async with scene(database, phase=Phase.A2) as s:
+        assert s.proxy is not None
+        bad = await s.insert(CHILD, "  ")
+        await s.quiet()
+        await accept(s, bad, "missing_in_plugin")
+        causes(await s.sweep(), quarantined=1)
+        failing = s.proxy.rule(COMMITS, answer(500))
+        waiting = await s.create(CHILD, "waiting")
+        await accept(s, waiting.id, "missing_in_plugin")
+        causes(await s.sweep(), quarantined=1, in_flight=1)
+        failing.off()

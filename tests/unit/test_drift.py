@@ -12,17 +12,20 @@ def ledger(unexplained: int) -> DriftLedger:
 
 
 @pytest.mark.parametrize(
-    ("flight", "back", "jail", "native", "rest"), list(product([-2, 0, 3], [0, 5], [0, 7], [0, 11], [-1, 0, 13]))
+    ("flight", "back", "jail", "native", "accepted", "rest"),
+    list(product([-2, 0, 3], [0, 5], [0, 7], [0, 11], [-4, 0, 1], [-1, 0, 13])),
 )
-def test_the_equation_holds(flight: int, back: int, jail: int, native: int, rest: int) -> None:
-    made = DriftLedger(1000 + flight + back + jail - native + rest, 1000, flight, back, jail, native)
+def test_the_equation_holds(flight: int, back: int, jail: int, native: int, accepted: int, rest: int) -> None:
+    legacy = 1000 + flight + back + jail + accepted - native + rest
+    made = DriftLedger(legacy, 1000, flight, back, jail, native, accepted=accepted)
     assert made.unexplained == rest
     causes = made.causes()
-    assert causes["native"] == native
+    assert (causes["native"], causes["accepted"]) == (native, accepted)
     assert made.legacy - made.plugin == (
         causes["in_flight"]
         + causes["not_backfilled"]
         + causes["quarantined"]
+        + causes["accepted"]
         - causes["native"]
         + causes["unexplained"]
     )

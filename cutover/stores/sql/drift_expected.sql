@@ -36,6 +36,15 @@ WITH state AS (
     UNION ALL  -- switched off, or A0: what is mapped is held until it has been forgotten
     SELECT k.memory_id FROM cutover.kv k, cutover.kv_capture c
     WHERE NOT c.captured AND NOT EXISTS (SELECT FROM cutover.mark m WHERE m.memory_id = k.memory_id)
+), accepted AS (
+    -- Rows that are on one side only, and somebody answers for that. Where another cause accounts for a row, that does.
+    SELECT DISTINCT d.memory_id FROM cutover.divergence d
+    WHERE d.state = 'accepted' AND d.closed_at IS NULL AND d.source = 'memory'
+      AND d.class IN ('missing_in_plugin', 'missing_in_legacy', 'resurrected')
+      AND NOT EXISTS (SELECT FROM cutover.mark m WHERE m.memory_id = d.memory_id)
+      AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = d.memory_id AND q.reason <> 'id_taken')
+      AND NOT EXISTS (SELECT FROM cutover.native n WHERE n.memory_id = d.memory_id)
+      AND NOT EXISTS (SELECT FROM cutover.kv k WHERE k.memory_id = d.memory_id)
 ), by_scope AS (
     SELECT e.scope, count(*) AS rows FROM expected e GROUP BY e.scope
 )
@@ -53,6 +62,8 @@ SELECT state.phase,
        (SELECT count(*) FROM natives n WHERE NOT n.marked) AS natives,
        (SELECT count(*) FROM natives n WHERE NOT n.marked AND NOT reached.everything
           AND (reached.last_id IS NULL OR n.memory_id > reached.last_id)) AS natives_unreached,
+       (SELECT coalesce(array_agg(x.memory_id), '{}') FROM accepted x) AS accepted,
+       (SELECT count(*) FROM accepted x JOIN expected e ON e.id = x.memory_id) AS accepted_expected,
        (SELECT count(*) FROM kv WHERE NOT kv.marked AND NOT kv.quarantined) AS kv,
        (SELECT coalesce(array_agg(u.memory_id), '{}') FROM kv_under_way u) AS kv_under_way,
        (SELECT count(*) FROM cutover.quarantine q JOIN expected e ON e.id = q.memory_id AND q.reason <> 'id_taken'
@@ -61,5 +72,6 @@ SELECT state.phase,
            SELECT count(*) FROM expected e
            WHERE (reached.last_id IS NULL OR e.id > reached.last_id)
              AND NOT EXISTS (SELECT FROM cutover.mark m WHERE m.memory_id = e.id)
+             AND NOT EXISTS (SELECT FROM accepted x WHERE x.memory_id = e.id)
              AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = e.id AND q.reason <> 'id_taken')) END AS unreached
 FROM state, reached;
