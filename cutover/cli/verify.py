@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.5
 _PAGE = 1000
+_MISMATCH = ("id", "class", "namespace", "expected_length", "plugin_length")
+_COLUMNS = ("workspace", "memories", "mismatches", "quarantined")
 
 
 def verify(ops: "Ops", workspace: object, sample: int | None, form: str) -> None:
@@ -37,7 +39,7 @@ def verify(ops: "Ops", workspace: object, sample: int | None, form: str) -> None
         say(f"no mismatch, but no proof either: {_extent(told)}", "yellow")
         return
     if told.get("outcome") != "clean":
-        say(str(told.get("why") or f"{told['mismatches']} mismatches; cutover backfill --apply copies what is missing"))
+        say(str(told.get("why") or f"{told['mismatches']} mismatches; {_remedy(ops)}"), "red")
         raise click.exceptions.Exit(DIVERGENT)
     quarantined = sum(each["quarantined"] for each in told.get("workspaces", ()))
     say(
@@ -57,19 +59,26 @@ def _extent(told: dict[str, Any]) -> str:
     return words
 
 
+def _remedy(ops: "Ops") -> str:
+    if not ops.get("/api/v1/backfill").get("complete"):
+        return "the backfill is not complete: cutover backfill --apply"
+    return "cutover sweep run --kind digest --full puts them on record, cutover divergence repair delivers them again"
+
+
 def _show(ops: "Ops", run: str, told: dict[str, Any], form: str) -> None:
     """Per workspace, then every mismatch. JSON and YAML get one document, so that it can be read by a program."""
-    workspaces = told.get("workspaces", [])
+    workspaces = [{name: each[name] for name in _COLUMNS} for each in told.get("workspaces", [])]
     found = list(_mismatches(ops, run)) if told.get("mismatches") else []
     if form in ("json", "yaml"):
         emit({**told, "mismatching": found}, form)
         return
     # A table of thousands of clean workspaces hides the one that is not.
-    emit([each for each in workspaces if each["mismatches"]] or workspaces[:20], form)
+    if workspaces:
+        emit([each for each in workspaces if each["mismatches"]] or workspaces[:20], form)
     if len(workspaces) > 20 and not found:
         say(f"and {len(workspaces) - 20} more workspaces without a mismatch (-o json lists them all)")
     if found:
-        emit(found, form)
+        emit([{name: each[name] for name in _MISMATCH} for each in found], form)
 
 
 def _mismatches(ops: "Ops", run: str) -> Any:
@@ -91,7 +100,7 @@ def _follow(ops: "Ops", run: str) -> dict[str, Any]:
             if moving and last:
                 click.echo("\r\x1b[2K", err=True, nl=False)
             return told
-        line = progress_line(told)
+        line = progress_line(told, rate=moving)
         if moving:
             click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
         elif line != last:
@@ -100,16 +109,17 @@ def _follow(ops: "Ops", run: str) -> dict[str, Any]:
         time.sleep(_POLL_SECONDS)
 
 
-def progress_line(told: dict[str, Any]) -> str:
-    """How far it is and what it waits for."""
+def progress_line(told: dict[str, Any], *, rate: bool = True) -> str:
+    """How far it is and what it waits for. Without `rate`, a line that changes only when something happened."""
     if waiting := told.get("waiting_for"):
         return f"verify: waiting, {waiting}"
     progress = told.get("progress") or {}
     line = f"verify: {progress.get('compared', 0)} compared"
-    if rate := progress.get("rate_rows_per_second"):
-        line += f", {rate:.0f} rows/s"
+    why = progress.get("throttled")
+    if rate and not why and (pace := progress.get("rate_rows_per_second")):
+        line += f", {pace:.0f} rows/s"
     if suspects := progress.get("suspects"):
         line += f", {suspects} differ at first look"
-    if why := progress.get("throttled"):
+    if why:
         line += f" (waiting: {why})"
     return line

@@ -337,7 +337,7 @@ def quarantine(e: Evidence) -> Check:
     good = open_ == 0
     seen = "an unknown number of" if open_ is None else str(open_)
     why = f"{seen} memories are quarantined"
-    next_step = "" if good else "mend or delete the rows that table cutover.quarantine lists with their reasons"
+    next_step = "" if good else "cutover quarantine list"
     return Check("quarantine", _verdict(good), open_, "memories", "= 0", why, next_step)
 
 

@@ -29,6 +29,10 @@ _REPORTED_AS: Mapping[str, frozenset[DivergenceClass]] = {
     "resurrected": frozenset({DivergenceClass.RESURRECTED}),
     "intact": frozenset(),
 }
+EXPECTED_FAULTS = frozenset({"missing", "changed", "intact"})
+"""What legacy would hold, were it a memory."""
+HELD_FAULTS = frozenset(_REPORTED_AS) - {"missing"}
+"""What the plugin holds."""
 FAULTS = tuple(fault for fault in _REPORTED_AS if fault != "intact")
 
 

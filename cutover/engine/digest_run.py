@@ -16,7 +16,7 @@ from cutover.domain.divergence import DivergenceClass, DivergenceState
 from cutover.domain.errors import CutoverError, OperatorError, StatementTimeout
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
-from cutover.engine.canary_faults import CanaryFaults, judge
+from cutover.engine.canary_faults import EXPECTED_FAULTS, HELD_FAULTS, CanaryFaults, judge
 from cutover.engine.digest_look import look_at, suspicion
 from cutover.engine.digest_settle import MendTimes, SecondLooks
 from cutover.stores.digest import (
@@ -287,12 +287,16 @@ class DigestRun:
             expected, held, ids = await self._compare(low, high)
             suspicions = await self._look(ids, reached=True)
             buckets = _bucket_rows(expected, held, ids)
-            self._tally.expected_rows += sum(each.rows for each in expected.values())
-            self._tally.plugin_rows += sum(each.rows for each in held.values())
-            self._tally.compared += sum(each.rows for each in expected.values())
+            planted = [fault for memory_id, fault in self._planted.items() if low <= memory_id <= high]
+            here = sum(each.rows for each in expected.values()) - sum(fault in EXPECTED_FAULTS for fault in planted)
+            self._tally.expected_rows += here
+            self._tally.compared += here
+            self._tally.plugin_rows += sum(each.rows for each in held.values()) - sum(
+                fault in HELD_FAULTS for fault in planted
+            )
         else:
             # Legacy rows need not be there yet; what is there must be right, and nothing else may be.
-            there = await self._reader.held_ids(low, high, self._limits)
+            there = [each for each in await self._reader.held_ids(low, high, self._limits) if each not in self._planted]
             must = await self._reader.must_be_there(low, high, self._limits)
             suspicions = await self._look(sorted({*there, *must}))
             self._tally.plugin_rows += len(there)
@@ -345,7 +349,7 @@ class DigestRun:
             await self._wait_while_busy()
             situation = await self._check_phase()
             suspicions = await self._look(page, reached=True)
-            self._tally.compared += len(page)
+            self._tally.compared += len(page) - len(self._planted.keys() & set(page))
             self._tally.suspects += len(suspicions)
             await self._findings.stretch(self._run, situation, suspicions, (), self._tally.as_json())
         self._tally.expected_rows = len(expected)
