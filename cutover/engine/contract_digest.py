@@ -121,6 +121,11 @@ class ContractRun(DigestRun):
         self._contract.begin()
         return await super().carry_out(full)
 
+    def progress(self) -> dict[str, Any]:
+        """As `DigestRun.progress`; the share is that of the namespaces' rows."""
+        drawn = sum(each.rows for each in self._namespaces.values())
+        return super().progress() | {"share": round(drawn / self._rows, 4) if self._rows else 0.0}
+
     async def _whole(self) -> None:
         draw = await self._drawn()
         self._rows = self._tally.expected_rows = draw.rows + self._beyond

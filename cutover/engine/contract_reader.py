@@ -23,7 +23,7 @@ from uuid import UUID
 from cutover.domain.divergence import Held
 from cutover.domain.errors import PluginRejected
 from cutover.domain.exact_search import queries_for
-from cutover.domain.memory import PluginMemory
+from cutover.domain.memory import Kind, PluginMemory
 from cutover.domain.propagation import KEY
 from cutover.engine.plugin_reads import CAP, Searches
 from cutover.stores.contract_side import ContractSide, Wanted
@@ -267,7 +267,14 @@ def _provenance(memory: PluginMemory, ours: Mapping[str, Any]) -> str:
         _text(ours.get("workspace_id")) or "", _text(ours.get("scope")) or "", memory.kind.value, memory.source.value,
         "t" if memory.pin else "f", expires, "" if label is None else f"{len(label)}|{label}",
     )  # fmt: skip
-    return "|".join(fields)
+    return "|".join(fields) + (_of_kv(ours["kv"]) if memory.kind is Kind.CHECKPOINT and "kv" in ours else "")
+
+
+def _of_kv(kv: Any) -> str:
+    """Key and version of a K/V row."""
+    told = kv if isinstance(kv, dict) else {}
+    key, version = _text(told.get("key")), _text(told.get("version"))
+    return f"|{'' if key is None else len(key)}|{key or ''}|{version or ''}"
 
 
 def _text(value: Any) -> str | None:

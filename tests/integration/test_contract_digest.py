@@ -306,8 +306,12 @@ async def test_the_load_on_the_plugin_is_bounded(database: str, monkeypatch: pyt
 
 async def test_a_memory_is_described_as_the_plugins_tables_would_describe_it(database: str) -> None:
     """The same words and hashes as `digest_held.sql`, but for what the contract does not show."""
-    async with scene(database, phase=Phase.A1, rows=spread(3)) as s:
+    async with scene(database, rows=spread(3), kv=True) as s:
         await s.enter(Phase.A2)
+        await s.database.execute(
+            "INSERT INTO workspace_memory (workspace_id, key, value, version) VALUES ($1, 'ключ|9', '[1.50, null]', 7)",
+            CHILD,
+        )
         await s.commit(f"workspace:{CHILD}", "pinned", Kind.CHECKPOINT, pin=True)
         await s.create(CHILD, UNICODE, label="ein Etikett \N{PILE OF POO}")
         await s.create(CHILD, "for all of us", Scope.TEAM)
@@ -318,7 +322,7 @@ async def test_a_memory_is_described_as_the_plugins_tables_would_describe_it(dat
         salt = secrets.token_bytes(32)
         names = (f"workspace:{CHILD}", f"team:{ROOT}")
         shown = await s.tenant._client.search(names, limit=100, timeout=5)
-        assert len(shown) == 6
+        assert len(shown) == 7
         reader = DigestReader(s.database, s.plugin_database, leaving_out=())
         tables = await reader.held(salt, [each.id for each in shown], Limits())
         for memory in shown:
@@ -338,6 +342,45 @@ async def test_an_unreachable_plugin_fails_the_sweep(database: str) -> None:
         await s.tenant._client.close()
         outcome = await digest(s)
         assert (outcome["outcome"], outcome["trusted"]) == ("failed", False)
+
+
+async def test_kv_rows_are_looked_up_like_memories(database: str) -> None:
+    async with scene(database, phase=Phase.A0, rows=spread(5), kv=True, **NONE) as s:
+        await s.enter(Phase.A2)
+        await s.database.execute(
+            "INSERT INTO workspace_memory (workspace_id, key, value) SELECT $1, 'key ' || n,"
+            " jsonb_build_object('some', 'value ' || n) FROM generate_series(1, 9) n",
+            CHILD,
+        )
+        await s.quiet()
+        outcome = await digest(s)
+        assert (outcome["trusted"], outcome["confirmed"], outcome["coverage"]) == (True, {}, 1.0), outcome
+        wrong, gone = [
+            row["memory_id"] for row in await s.database.fetch("SELECT memory_id FROM cutover.kv ORDER BY key LIMIT 2")
+        ]
+        await hurt(s, "UPDATE {records} SET content = 'null' WHERE id = $1", wrong)
+        await hurt(s, "DELETE FROM {records} WHERE id = $1", gone)
+        await digest(s)
+        assert await confirmed(s) == {(wrong, "content"), (gone, "missing_in_plugin")}
+
+
+async def test_odd_contents_in_a_large_namespace_are_no_false_alarms(database: str) -> None:
+    """Markup, addresses, one long word, huge ones, several scripts: found, or said not to be findable."""
+    odd = [
+        "<a href foo bar baz>quux</a> corge", "mail someone@example.com about https://example.com/path?x=1#y",
+        "x" * 3000, "lorem " * 20_000, "ключ записка о чае",
+        "記憶 は ここ に ある", "e\u0301te\u0301 na\u0131ve STRASSE straße",
+        "it's the-half of snake_case and camelCase 12,345.67 v1.2.3", "\U0001f9e0\U0001f9e0", "tab\tnew\nline\rreturn",
+        "'quoted' \"doubly\" (bracketed) [squarely] {curly}", "100% _ \\ & | ! : * <-> ' ''", "\u200b\u200bzero width",
+    ]  # fmt: skip
+    async with scene(database, phase=Phase.A1, rows=[(uuid4(), CHILD, each, "LOCAL") for each in odd], **NONE) as s:
+        await s.enter(Phase.A2)
+        for row in spread(110):  # newer, so that no listing shows the odd ones
+            await s.insert(CHILD, row[2], id=row[0])
+        await s.quiet()
+        outcome = await digest(s)
+        assert (outcome["trusted"], outcome["confirmed"]) == (True, {}), outcome
+        assert outcome["not_findable"] <= 2, outcome
 
 
 async def test_in_a3_the_journal_is_what_is_expected(database: str) -> None:
