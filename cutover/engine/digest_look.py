@@ -51,6 +51,7 @@ async def look_at(
     Raises the errors of `DigestReader`.
     """
     situation = await reader.situation()
+    limits.at_one_instant(situation)
     expected = await reader.expected(salt, ids, situation, limits, reached=reached)
     held = await reader.held(salt, ids, limits)
     about = await reader.about(ids, situation.horizon)

@@ -411,6 +411,7 @@ class DigestRun:
 
     async def _check_phase(self) -> Situation:
         situation = await self._reader.situation()
+        self._limits.at_one_instant(situation)
         if situation.epoch != self._epoch:
             raise OperatorError("the phase changed during the sweep", next_step="cutover sweep run --kind digest")
         return situation

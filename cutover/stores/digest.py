@@ -8,7 +8,7 @@ Every statement has a time-out of its own, because a sweep must never be what a 
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,7 @@ _DIGEST = """sha256($1::bytea || uuid_send(c.id)
     || CASE WHEN c.embedding THEN '\\x01'::bytea ELSE '\\x00' END
     || int4send(length(c.provenance)) || convert_to(c.provenance, 'UTF8')
     || convert_to(c.content, 'UTF8'))"""
+_EXPIRY_MARGIN = timedelta(seconds=60)
 _RANGE = "BETWEEN $2::uuid AND $3::uuid"
 _IDS = "= ANY ($2::uuid[])"
 
@@ -100,7 +101,14 @@ class Limits:
     """`statement` seconds per statement; it is raised for a single row that takes longer, never for more."""
 
     statement: float = 10.0
+    as_of: datetime | None = None
+    """What expires by then is left out on both sides; set anew before every comparison (`at_one_instant`)."""
     clock: Clock = field(default_factory=Clock)
+
+    def at_one_instant(self, situation: "Situation") -> None:
+        """Compare as of now by the tenant's clock, and a margin: the two databases' clocks need not agree, and neither
+        side must still hold what the other has just let expire."""
+        self.as_of = situation.at + _EXPIRY_MARGIN
 
 
 class DigestReader:
@@ -297,12 +305,16 @@ class DigestReader:
         async with database.transaction() as connection:
             await connection.execute(
                 f"set local statement_timeout = {max(1, round(limits.statement * 1000))};"
-                " set local jit = off; set local max_parallel_workers_per_gather = 0"
+                f"{_as_of(limits)} set local jit = off; set local max_parallel_workers_per_gather = 0"
             )
             started = time.monotonic()
             rows = await connection.fetch(sql, *arguments, timeout=limits.statement + 30)
             limits.clock.note(rows if rows and "seconds" in rows[0] else [], time.monotonic() - started)
         return rows
+
+
+def _as_of(limits: Limits) -> str:
+    return f" set local cutover.as_of = '{limits.as_of.isoformat()}';" if limits.as_of is not None else ""
 
 
 def _held(outer: str, these: str, next_parameter: int) -> str:

@@ -1,5 +1,6 @@
 """Digest sweeps with the plugin's tables in another database: of the same server, and of another major version."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -46,3 +47,18 @@ async def test_two_databases_are_compared_as_exactly_as_one(request: Any, make_d
             (native.id, "content"),
             (extra, "missing_in_legacy"),
         }
+
+
+async def test_what_expires_meanwhile_is_no_divergence_though_the_clocks_differ(make_database: Any) -> None:
+    legacy, plugin = await make_database(), await make_database(legacy=False)
+    async with scene(legacy, phase=Phase.A1, plugin_at=plugin) as s:
+        soon = datetime.now(UTC) + timedelta(seconds=20)
+        gone = await s.commit("custom:x", "expires soon", Kind.SUMMARY, expires_at=soon)
+        later = await s.commit("custom:x", "expires later", Kind.SUMMARY, expires_at=soon + timedelta(hours=1))
+        await s.quiet()
+        # The plugin's server is half a minute ahead and has removed the one that expires.
+        await hurt(s, "DELETE FROM {records} WHERE id = $1", gone.id)
+        assert (await digest(s))["outcome"] == "clean", await findings(s)
+        await hurt(s, "DELETE FROM {records} WHERE id = $1", later.id)
+        await digest(s)
+        assert await confirmed(s) == {(later.id, "missing_in_plugin")}

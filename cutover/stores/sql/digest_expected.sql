@@ -3,6 +3,7 @@
 -- are left out: about those nothing is promised. Places every row by itself, without the functions that deliveries use.
 -- K/V rows (the fragment kv: digest_kv_rows.sql or digest_kv_none.sql) are expected in every phase as workspace_memory has them.
 -- $1: salt; $2: range or ids (see `these`); embedding: whether a row of agent_memories `a` has one.
+-- What expires by cutover.as_of (one instant for both sides, whatever their clocks say) counts as gone already.
 -- Columns: id, namespace (null: cannot be placed), content, created_at (null: not known), embedding, provenance, source,
 -- workspace_id.
 WITH RECURSIVE late AS (
@@ -35,14 +36,14 @@ WITH RECURSIVE late AS (
            w.source, w.pin, w.expires_at, CASE WHEN w.native THEN w.namespace END, w.namespace,
            CASE WHEN w.native THEN 'native' ELSE 'memory' END, NULL
     FROM word w
-    WHERE w.op = 'upsert' AND (w.expires_at IS NULL OR w.expires_at > now())
+    WHERE w.op = 'upsert' AND (w.expires_at IS NULL OR w.expires_at > (SELECT current_setting('cutover.as_of')::timestamptz))
       AND ((SELECT late FROM late) OR NOT EXISTS (SELECT FROM public.agent_memories a WHERE a.id = w.memory_id))
     UNION ALL
     SELECT v.id, v.workspace_id, NULL, 'general', coalesce(v.value::text, 'null'), v.updated_at, false, 'checkpoint',
            'runtime', false, CASE WHEN v.expires_at < '9999-12-31 00:00:00+00' THEN v.expires_at END,
            'workspace:' || v.workspace_id, NULL, 'kv', concat('|', length(v.key), '|', v.key, '|', v.version)
     FROM ({kv}) v
-    WHERE (v.expires_at IS NULL OR v.expires_at > now())
+    WHERE (v.expires_at IS NULL OR v.expires_at > (SELECT current_setting('cutover.as_of')::timestamptz))
       AND NOT EXISTS (SELECT FROM cutover.quarantine q WHERE q.memory_id = v.id)
     UNION ALL
     SELECT c.memory_id, NULL, NULL, NULL, c.content, NULL, false, 'fact', 'runtime', false, NULL, c.namespace, NULL, 'native', NULL

@@ -1,5 +1,5 @@
 -- What the plugin holds, canonical: the same columns as digest_expected.sql, from the built-in plugin's tables.
--- created_at is taken only where the delivery said that legacy knew one. Expired rows count as gone.
+-- created_at is taken only where the delivery said that legacy knew one. What expires by cutover.as_of counts as gone.
 -- $1: salt; $2: range or ids (see `these`); $3 or $4: namespaces that hold no memories; the last: ids to leave out.
 SELECT r.id, r.namespace, r.content,
        CASE WHEN r.ours ->> 'created_at' IS NOT NULL THEN r.created_at END AS created_at,
@@ -18,6 +18,6 @@ FROM (
            h.expires_at, h.propagation -> 'cutover' AS ours
     FROM memory_plugin.memory_records h
     WHERE h.id {these} AND h.namespace <> ALL ({leaving_out}::text[])
-      AND (h.expires_at IS NULL OR h.expires_at > now()) AND h.id <> ALL ({except}::uuid[])
+      AND (h.expires_at IS NULL OR h.expires_at > (SELECT current_setting('cutover.as_of')::timestamptz)) AND h.id <> ALL ({except}::uuid[])
     OFFSET 0
 ) r
