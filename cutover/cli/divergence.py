@@ -20,6 +20,7 @@ COLUMNS = ("memory_id", "class", "state", "kind", "first_seen", "length", "group
 GROUP_COLUMNS = ("group", "rows", "class", "kind", "state", "began", "writer")
 _CLASSES = click.Choice([cls.value for cls in DivergenceClass])
 _PATIENCE = 120.0
+_MOMENTS = ("_at", "_seen")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -217,8 +218,12 @@ def _group(one: dict[str, Any]) -> dict[str, Any]:
 def _details(one: dict[str, Any]) -> dict[str, Any]:
     """One finding's fields that say something."""
     after, before = one["onset_after"], one["onset_before"]
-    shown = {key: value for key, value in one.items() if value is not None and not key.startswith("onset")}
-    return {**shown, "began": f"after {after}, by {before}" if after else f"by {before}"}
+    shown = {
+        key: moment(value) if key.endswith(_MOMENTS) else value
+        for key, value in one.items()
+        if value is not None and not key.startswith("onset")
+    }
+    return {**shown, "began": f"after {moment(after)}, by {moment(before)}" if after else f"by {moment(before)}"}
 
 
 def _situation(told: dict[str, Any]) -> str:

@@ -58,7 +58,10 @@ def show(id: object, tenant: str | None, form: str) -> None:  # noqa: A002 - the
 
     with Ops(tenant=tenant) as ops:
         told = ops.get(f"/api/v1/quarantine/{id}")
-    emit(told if form in ("json", "yaml") else {k: v for k, v in told.items() if v is not None}, form)
+    if form not in ("json", "yaml"):
+        times = {key: moment(told[key]) for key in ("first_seen", "last_seen", "acknowledged_at")}
+        told = {key: value for key, value in {**told, **times}.items() if value is not None}
+    emit(told, form)
 
 
 @quarantine.command()

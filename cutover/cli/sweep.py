@@ -46,7 +46,7 @@ def run(kind: str, full: bool, no_wait: bool, tenant: str | None, form: str) -> 
         raise click.UsageError("--full and --no-wait are for --kind digest.")
     with Ops(tenant=tenant, timeout=_LONG) as ops:
         body = {"kind": kind, "actor": getpass.getuser(), **({"full": True} if full else {})}
-        result = ops.post("/api/v1/sweeps", body)
+        result = _asked(ops, body)
         if kind == "digest":
             if no_wait:
                 emit(result, form)
@@ -54,6 +54,16 @@ def run(kind: str, full: bool, no_wait: bool, tenant: str | None, form: str) -> 
             result = _follow(ops, str(result["run"]))
     emit(result if form in ("json", "yaml") else shown_outcome(kind, result), form)
     _judge(kind, result)
+
+
+def _asked(ops: "Ops", body: dict[str, Any]) -> dict[str, Any]:
+    """The daemon's answer. That it cannot sweep now is an error, and no verdict on the stores."""
+    try:
+        told: dict[str, Any] = ops.post("/api/v1/sweeps", body)
+    except CommandFailed as failed:
+        failed.exit_code = ERROR if failed.exit_code == DIVERGENT else failed.exit_code
+        raise
+    return told
 
 
 @sweep.command("list")
@@ -158,6 +168,7 @@ def shown_outcome(kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
 _DIGEST_FIELDS = (
     *("run", "outcome", "trusted", "why", "full", "phase", "coverage", "expected_rows", "plugin_rows", "compared"),
     *("confirmed", "accepted", "suspects", "in_flight", "mended"),
+    *("via", "listed", "sampled_namespaces", "sampled", "not_findable", "bound_95"),
 )
 _TIME_SPLIT = {
     "seconds_database": "in the databases",

@@ -1,10 +1,18 @@
 """What the verbs about findings say, without a daemon: times, one line per sweep, progress, verdicts."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
+from cutover.cli import main
 from cutover.cli.moments import age, interval, moment
 from cutover.cli.status import summary as status_summary
 from cutover.cli.sweep import _judge, news, progress_line, shown_outcome, summary
@@ -128,3 +136,110 @@ def test_status_says_it_short() -> None:
     told["digest"]["trusted"] = False
     assert status_summary(told)["digest"] == "untrusted, 4 min"
     assert status_summary({"divergences": {"confirmed": {}}})["divergent"] == "0"
+
+
+@contextmanager
+def a_daemon(*answers: tuple[int, dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An ops face that gives these answers in turn, the last one again and again; and the bodies it was sent."""
+    waiting, bodies = list(answers), list[dict[str, Any]]()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            status, told = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            body = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: pytest's output is for failures."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+
+
+def invoke(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"CUTOVER_OPS_URL": url, "CUTOVER_ADMIN_TOKEN": "t"})
+
+
+def test_a_sweep_that_cannot_begin_is_an_error_and_no_verdict() -> None:
+    busy = (409, {"error": "a digest sweep is under way already", "next": "cutover sweep list"})
+    with a_daemon(busy) as (url, bodies):
+        result = invoke(url, "sweep", "run", "--kind", "digest", "--full")
+    assert (result.exit_code, "under way already" in result.output) == (1, True)
+    assert (bodies[0]["kind"], bodies[0]["full"]) == ("digest", True)
+
+
+def test_a_digest_is_followed_to_its_end() -> None:
+    running = {"state": "running", "progress": {"full": True, "share": 0.4, "compared": 40, "throttled": "busy"}}
+    with a_daemon((202, {"run": "r"}), (200, running), (200, {"state": "finished", "outcome": DIGEST})) as (url, _):
+        result = invoke(url, "sweep", "run", "--kind", "digest", "-o", "json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["confirmed"] == {"content": 3, "namespace": 1}
+    assert "40.0%  40 rows  resting: busy" in result.stderr
+
+
+def test_a_large_repair_goes_on_until_nothing_is_left() -> None:
+    """The daemon marks as many as its backlog has room for, and refuses while there is none."""
+
+    def part(marked: int, remaining: int) -> tuple[int, dict[str, Any]]:
+        return 200, {"marked": marked, "remaining": remaining, "by_class": {}, "refused": [], "next": ""}
+
+    full = (503, {"error": "5000 memories wait for delivery already", "next": "let them drain"})
+    with a_daemon(part(5000, 200), full, part(200, 0)) as (url, bodies):
+        result = invoke(url, "divergence", "repair", "--class", "content", "--yes", "-o", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["marked"] == 5200
+    assert len(bodies) == 3
+    assert all(body["class"] == "content" for body in bodies)
+    with a_daemon(full) as (url, _):  # the first refusal is told: nothing has begun that could go on
+        result = invoke(url, "divergence", "repair", "--class", "content", "--yes")
+    assert (result.exit_code, "let them drain" in result.output) == (4, True)
+    with a_daemon(part(10, 5190)) as (url, bodies):
+        result = invoke(url, "divergence", "repair", "--class", "content", "--limit", "10", "--yes")
+    assert (result.exit_code, len(bodies)) == (0, 1), "a limit of one's own is kept"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sweep", "list"),
+        ("sweep", "show"),
+        ("divergence", "list"),
+        ("divergence", "show", str(uuid4())),
+        ("divergence", "repair", "--all", "--yes"),
+        ("quarantine", "list"),
+        ("quarantine", "retry", "--all", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_no_daemon_is_exit_4(arguments: tuple[str, ...]) -> None:
+    result = invoke("http://127.0.0.1:9", *arguments)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "the daemon cannot be reached" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("divergence", "repair"), "Say which"),
+        (("divergence", "repair", "--all", "--class", "content"), "Say which"),
+        (("divergence", "repair", "--class", "colour"), "colour"),
+        (("divergence", "accept", "--class", "content"), "--why"),
+        (("divergence", "show", "not-an-id"), "not-an-id"),
+        (("quarantine", "retry"), "Say which"),
+        (("quarantine", "acknowledge", str(uuid4())), "--why"),
+        (("sweep", "run", "--no-wait"), "--kind digest"),
+    ],
+    ids=str,
+)
+def test_usage_errors_reach_no_daemon(arguments: tuple[str, ...], words: str) -> None:
+    result = invoke("http://127.0.0.1:9", *arguments)
+    assert (result.exit_code, words in result.output) == (2, True)
