@@ -32,6 +32,8 @@ CAP = 100
 ALL = 3 * CAP
 """More rows than the three namespaces of a workspace can give."""
 DEFAULT_SEARCH_LIMIT = 20
+_SHOWN_BY_V1 = frozenset({Kind.FACT})
+"""Asked for by kind, so that summaries and K/V rows of a namespace do not fill an answer that shows none of them."""
 PLUGIN_SECONDS = 2.0
 PLUGIN_FACE_SECONDS = 1.6
 """From arrival: workspace-server's plugin client gives up at 2 s (domain §2)."""
@@ -168,15 +170,35 @@ class PluginReads:
         ]
         return MemoryPage(tuple(in_order(kept)[:limit]), newest.partial)
 
-    async def search(self, request: SearchMemories, *, budget: Budget) -> SearchResult:
+    async def search(self, request: SearchMemories, *, budget: Budget, kv: bool = True) -> SearchResult:
         """The contract's search, passed on. Our part of `propagation` is taken off again, and `created_at` is the
-        memory's own where the plugin only knows when it was delivered (domain §4.8)."""
+        memory's own where the plugin only knows when it was delivered (domain §4.8).
+
+        Without `kv` as if there were no K/V rows, which is how searches are answered before A3.
+        """
         limit = request.limit or DEFAULT_SEARCH_LIMIT
-        found = await self._ask(replace(request, limit=limit), budget)
+        found: Sequence[PluginMemory] = await self._ask(replace(request, limit=limit), budget)
+        partial = False
+        if not kv and any(map(is_kv, found)):
+            found, partial = await self._without_kv(replace(request, limit=limit), budget)
         memories = [own_times(memory) for memory in found]
         if request.embedding is None and len(request.query) < 2:
             memories.sort(key=lambda memory: (not memory.pin, -memory.created_at.timestamp(), memory.id.int))
-        return SearchResult(tuple(clean(memory) for memory in memories))
+        elif not kv:
+            memories.sort(key=lambda memory: -(memory.score or 0.0))
+        return SearchResult(tuple(clean(memory) for memory in memories[:limit]), partial)
+
+    async def _without_kv(self, request: SearchMemories, budget: Budget) -> tuple[Sequence[PluginMemory], bool]:
+        """All kinds but checkpoints as they are, and of those what is no K/V row; whether the cap may have hidden some.
+
+        Asked for apart, because K/V rows could fill an answer alone.
+        """
+        found: list[PluginMemory] = []
+        if others := (request.kinds or frozenset(Kind)) - {Kind.CHECKPOINT}:
+            found += await self._ask(replace(request, kinds=others), budget)
+        checkpoints = await self._ask(replace(request, kinds=frozenset({Kind.CHECKPOINT}), limit=CAP), budget)
+        found += [memory for memory in checkpoints if not is_kv(memory)]
+        return found, len(checkpoints) >= CAP
 
     async def natives(
         self, request: SearchMemories, known: frozenset[UUID], *, budget: Budget
@@ -190,7 +212,7 @@ class PluginReads:
         self, namespaces: Sequence[str], sees: Callable[[LegacyMemory], bool], text: str, limit: int, budget: Budget
     ) -> MemoryPage:
         answers = await asyncio.gather(
-            *(self._ask(SearchMemories((name,), query=text, limit=CAP), budget) for name in namespaces)
+            *(self._ask(SearchMemories((name,), text, _SHOWN_BY_V1, CAP), budget) for name in namespaces)
         )
         rows: dict[UUID, LegacyMemory] = {}
         partial = False

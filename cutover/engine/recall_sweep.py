@@ -281,7 +281,7 @@ class RecallSweeper:
         if one_sided:
             unsettled = await self._legacy.unsettled(one_sided, seconds=self._limits.recent_seconds)
             visible = await self._visible(read, answers, unsettled)
-        left, right = comparable(answers, unsettled | visible.expected | replayed.kv)
+        left, right = comparable(answers, unsettled | visible.expected)
         overlap, agreement = overlap_at(left, right), rank_agreement(left, right)
         return _Look(
             overlap,

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from cutover.domain.memory import LegacyMemory
 from cutover.domain.recall import Answers, Read
 from cutover.domain.requests import ListMemories
-from cutover.engine.plugin_reads import DEFAULT_SEARCH_LIMIT, Budget, PluginReads, is_kv
+from cutover.engine.plugin_reads import DEFAULT_SEARCH_LIMIT, Budget, PluginReads
 from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes. `kv`: what of the plugin's answer
-    are K/V rows, which legacy never shows (decision 0014)."""
+    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes."""
 
     answers: Answers
     rows: Sequence[LegacyMemory] = ()
-    kv: frozenset[UUID] = frozenset()
 
 
 async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget: Budget, timeout: float) -> Replayed:
     """Read both sides, one after the other. `timeout`: seconds for legacy; the plugin's own is in `plugin`.
+
+    K/V rows are left out: legacy never shows them (decision 0014).
 
     Raises what the stores raise.
     """
@@ -42,8 +41,8 @@ async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget
         embedding=read.embedding,
         timeout=timeout,
     )
-    result = await plugin.search(read, budget=budget)
+    result = await plugin.search(read, budget=budget, kv=False)
     answers = Answers(
         tuple(memory.id for memory in found), tuple(memory.id for memory in result.memories), limit, result.partial
     )
-    return Replayed(answers, kv=frozenset(memory.id for memory in result.memories if is_kv(memory)))
+    return Replayed(answers)

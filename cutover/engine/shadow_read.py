@@ -188,11 +188,8 @@ class ShadowReader:
         expected: frozenset[UUID] = frozenset()
         if isinstance(read, ListMemories):
             expected = await self._not_for(read, answered.rows)
-        pages, kv = answered.answers, answered.kv
-        # K/V rows are the plugin's alone; on a full page they took the places of others.
-        partial = pages.partial or (bool(kv) and len(pages.plugin) >= pages.limit)
-        plugin = tuple(id_ for id_ in pages.plugin if id_ not in kv)
-        return Answers(pages.legacy, plugin, expected, pages.limit, partial)
+        pages = answered.answers
+        return Answers(pages.legacy, pages.plugin, expected, pages.limit, pages.partial)
 
     async def _not_for(self, read: ListMemories, rows: Sequence[LegacyMemory]) -> frozenset[UUID]:
         """Rows that v1 shows and v2 is meant not to: GLOBAL ones of another root, and those of no workspace."""

@@ -357,6 +357,7 @@ begin
         ) select coalesce(array_agg(g.memory_id), '{}') into v_gone from gone g;
         if cardinality(v_gone) = cardinality(p_ids) then
             delete from cutover.quarantine q where q.memory_id = any (p_ids) and q.reason <> 'id_taken';
+            perform cutover.kv_freed(p_ids);
             return query select t.id, true from unnest(p_ids) as t (id);
             return;
         end if;
@@ -413,6 +414,7 @@ begin
     from told t
     left join settled s on s.memory_id = t.id
     group by t.id;
+    perform cutover.kv_freed(p_ids);
     perform cutover.project_native(s.id, s.seq)
     from unnest(p_ids, p_seqs, p_outcomes) as s (id, seq, outcome) where s.outcome = 'delivered' and s.seq is not null;
 end $$;

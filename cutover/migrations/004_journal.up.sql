@@ -425,7 +425,7 @@ begin
                     when w.id is null then 'workspace_gone'
                     else 'upsert' end,
                m.memory_id, m.rev, m.lease_id, j.seq,
-               case when from_kv then 'workspace:' || k.workspace_id
+               case when is_kv then 'workspace:' || k.workspace_id
                     when from_journal and j.native then j.namespace
                     when from_journal then coalesce(cutover.namespace_of(j.workspace_id, j.scope), j.namespace)
                     when a.scope = 'LOCAL' then 'workspace:' || w.id
@@ -458,9 +458,9 @@ begin
             where x.memory_id = m.memory_id and x.state in ('intent', 'applied') and (x.native or $2)
             order by x.seq desc limit 1) j on true
         -- A memory goes before a K/V row, and a row that has expired is as good as gone.
+        cross join lateral (select k.memory_id is not null and not cutover.is_memory(m.memory_id, $2) as is_kv) i
         cross join lateral (
-            select v.key is not null and (v.expires_at is null or v.expires_at > clock_timestamp())
-                   and not cutover.is_memory(m.memory_id, $2) as from_kv) g
+            select is_kv and v.key is not null and (v.expires_at is null or v.expires_at > clock_timestamp()) as from_kv) g
         cross join lateral (select j.seq is not null and ($2 or a.id is null) as from_journal) f
         where m.memory_id = any ($1) and m.lease_owner = $3
     $q$, case when cutover.legacy_embedding_type() is null then 'null::text' else 'a.embedding::text' end,

@@ -92,12 +92,16 @@ begin
 end $$;
 
 -- About to send the bulk delete: recorded first, so that a crash leaves the namespace closed for as long as it may land.
+-- Refused where K/V rows have their memories: those are nobody's here to delete (decision 0014).
 create function cutover.sending_namespace_delete(p_name text, p_seconds float8) returns boolean
-language sql as $$
+language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended(p_name, 4208::bigint));
     update cutover.namespace n set delete_may_land_until = clock_timestamp() + make_interval(secs => p_seconds)
     where n.name = p_name and (n.delete_may_land_until is null or n.delete_may_land_until <= clock_timestamp())
-    returning true
-$$;
+      and not cutover.holds_kv(p_name);
+    return found;
+end $$;
 
 -- The bulk delete ended for certain. Done: the namespace is no more. Not done: it is open again.
 create function cutover.namespace_delete_ended(p_name text, p_done boolean) returns void

@@ -107,10 +107,24 @@ language sql stable as $$
 $$;
 
 -- The plugin's bulk delete of its namespace may still land: what is delivered now could be lost with the rest.
+-- (Volatile: it looks again once it has the lock under which sending_namespace_delete decides.)
 create function cutover.kv_must_wait(p_id uuid) returns boolean
+language plpgsql as $$
+declare
+    v_name text := (select 'workspace:' || k.workspace_id from cutover.kv k where k.memory_id = p_id);
+begin
+    if v_name is null then
+        return false;
+    end if;
+    perform cutover.hold_namespace(v_name);
+    return exists (select from cutover.namespace n where n.name = v_name and n.delete_may_land_until > clock_timestamp());
+end $$;
+
+-- Whether K/V rows have their memories in this namespace.
+create function cutover.holds_kv(p_namespace text) returns boolean
 language sql stable as $$
-    select exists (select from cutover.kv k join cutover.namespace n on n.name = 'workspace:' || k.workspace_id
-                   where k.memory_id = p_id and n.delete_may_land_until > clock_timestamp())
+    select case when p_namespace ~ '^workspace:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+        then exists (select from cutover.kv k where k.workspace_id = substr(p_namespace, 11)::uuid) else false end
 $$;
 
 -- K/V rows whose id a memory has (an Idempotency-Key is hashed to an id in the same way): the memory keeps it, the row
@@ -134,6 +148,21 @@ begin
     where q.memory_id = any (p_ids) and q.reason = 'id_taken'
       and not (p_captured and exists (select from cutover.kv k where k.memory_id = q.memory_id)
                and cutover.is_memory(q.memory_id, p_late));
+end $$;
+
+-- These were settled. Where a memory that had a K/V row's id is gone now, it is the row's turn.
+create function cutover.kv_freed(p_ids uuid[]) returns void
+language plpgsql as $$
+begin
+    if not exists (select from cutover.quarantine q where q.memory_id = any (p_ids) and q.reason = 'id_taken') then
+        return;
+    end if;
+    insert into cutover.mark (memory_id, rev, origin, writer)
+    select q.memory_id, nextval('cutover.rev_seq'), 'kv', 'cutover'
+    from cutover.quarantine q join cutover.kv k on k.memory_id = q.memory_id, cutover.phase_state s
+    where q.memory_id = any (p_ids) and q.reason = 'id_taken' and not cutover.is_memory(q.memory_id, s.phase in ('A3', 'A4'))
+    order by q.memory_id
+    on conflict (memory_id) do nothing;
 end $$;
 
 -- Look at one row of workspace_memory, there or gone, and mark its memory. p_fresh: the row may be new; then the
@@ -222,7 +251,7 @@ end $$;
 -- The columns that K/V needs and public.workspace_memory does not have (or has as another type); null: it has all.
 create function cutover.kv_lacks() returns text
 language sql stable as $$
-    select string_agg(c.name || ' ' || c.types[1], ', ')
+    select string_agg(c.name || ' ' || c.types[1], ', ' order by c.name)
     from (values ('workspace_id', '{uuid}'::text[]), ('key', '{text,varchar}'), ('value', '{jsonb}'),
                  ('version', '{bigint,integer,smallint}'), ('expires_at', '{timestamptz}'),
                  ('updated_at', '{timestamptz}')) as c (name, types)

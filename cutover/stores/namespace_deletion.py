@@ -44,6 +44,10 @@ class NamespaceDeletion:
             )
         )
 
+    async def holds_kv(self, name: str) -> bool:
+        """Whether K/V rows have their memories in the namespace."""
+        return bool(await self._database.fetchval("select cutover.holds_kv($1)", name))
+
     async def sending(self, name: str, seconds: float) -> bool:
         """Record that the bulk delete is about to go out; False when another one is under way."""
         return bool(await self._database.fetchval("select cutover.sending_namespace_delete($1, $2)", name, seconds))

@@ -98,7 +98,7 @@ async def backfill_kv(s: Scene, chunk: int = 50) -> tuple[int, int]:
         done = await store.mark_chunk(epoch, chunk)
         scanned, marked = scanned + done.scanned, marked + done.marked
         if done.done:
-            await s.quiet()
+            await quiet(s)
             return scanned, marked
 
 
