@@ -170,35 +170,31 @@ class PluginReads:
         ]
         return MemoryPage(tuple(in_order(kept)[:limit]), newest.partial)
 
-    async def search(self, request: SearchMemories, *, budget: Budget, kv: bool = True) -> SearchResult:
+    async def search(self, request: SearchMemories, *, budget: Budget) -> SearchResult:
         """The contract's search, passed on. Our part of `propagation` is taken off again, and `created_at` is the
-        memory's own where the plugin only knows when it was delivered (domain §4.8).
+        memory's own where the plugin only knows when it was delivered (domain §4.8)."""
+        limit = request.limit or DEFAULT_SEARCH_LIMIT
+        found = await self._ask(replace(request, limit=limit), budget)
+        return SearchResult(_in_own_order(request, found))
 
-        Without `kv` as if there were no K/V rows, which is how searches are answered before A3.
+    async def search_apart(self, request: SearchMemories, *, budget: Budget) -> tuple[SearchResult, frozenset[UUID]]:
+        """The same as if there were no K/V rows, which is how it is answered before A3; and those of them seen.
+
+        Where there are any, checkpoints are asked for apart, because K/V rows could fill an answer alone.
         """
         limit = request.limit or DEFAULT_SEARCH_LIMIT
-        found: Sequence[PluginMemory] = await self._ask(replace(request, limit=limit), budget)
-        partial = False
-        if not kv and any(map(is_kv, found)):
-            found, partial = await self._without_kv(replace(request, limit=limit), budget)
-        memories = [own_times(memory) for memory in found]
-        if request.embedding is None and len(request.query) < 2:
-            memories.sort(key=lambda memory: (not memory.pin, -memory.created_at.timestamp(), memory.id.int))
-        elif not kv:
-            memories.sort(key=lambda memory: -(memory.score or 0.0))
-        return SearchResult(tuple(clean(memory) for memory in memories[:limit]), partial)
-
-    async def _without_kv(self, request: SearchMemories, budget: Budget) -> tuple[Sequence[PluginMemory], bool]:
-        """All kinds but checkpoints as they are, and of those what is no K/V row; whether the cap may have hidden some.
-
-        Asked for apart, because K/V rows could fill an answer alone.
-        """
-        found: list[PluginMemory] = []
-        if others := (request.kinds or frozenset(Kind)) - {Kind.CHECKPOINT}:
-            found += await self._ask(replace(request, kinds=others), budget)
+        request = replace(request, limit=limit)
+        found = list(await self._ask(request, budget))
+        kv = frozenset(memory.id for memory in found if is_kv(memory))
+        if not kv:
+            return SearchResult(_in_own_order(request, found)), kv
+        others = (request.kinds or frozenset(Kind)) - {Kind.CHECKPOINT}
+        found = list(await self._ask(replace(request, kinds=others), budget)) if others else []
         checkpoints = await self._ask(replace(request, kinds=frozenset({Kind.CHECKPOINT}), limit=CAP), budget)
-        found += [memory for memory in checkpoints if not is_kv(memory)]
-        return found, len(checkpoints) >= CAP
+        kv |= frozenset(memory.id for memory in checkpoints if is_kv(memory))
+        found += [memory for memory in checkpoints if memory.id not in kv]
+        found.sort(key=lambda memory: -(memory.score or 0.0))
+        return SearchResult(_in_own_order(request, found)[:limit], partial=len(checkpoints) >= CAP), kv
 
     async def natives(
         self, request: SearchMemories, known: frozenset[UUID], *, budget: Budget
@@ -269,6 +265,14 @@ class PluginReads:
 def unique(names: Iterable[str]) -> tuple[str, ...]:
     """The names in their order, each once: two namespaces of a root are anchored at itself."""
     return tuple(dict.fromkeys(names))
+
+
+def _in_own_order(request: SearchMemories, found: Iterable[PluginMemory]) -> tuple[PluginMemory, ...]:
+    """What the plugin found, in its order, which is by creation where nothing is scored: then by the memories' own."""
+    memories = [own_times(memory) for memory in found]
+    if request.embedding is None and len(request.query) < 2:
+        memories.sort(key=lambda memory: (not memory.pin, -memory.created_at.timestamp(), memory.id.int))
+    return tuple(clean(memory) for memory in memories)
 
 
 def own_times(memory: PluginMemory) -> PluginMemory:

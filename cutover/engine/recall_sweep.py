@@ -17,7 +17,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -275,12 +275,14 @@ class RecallSweeper:
         budget = Budget(time.monotonic() + 2 * LOOK_SECONDS)
         replayed = await replay(self._legacy, self._plugin, read, budget=budget, timeout=LOOK_SECONDS)
         answers = replayed.answers
-        one_sided = answers.only_one_side
+        # K/V rows are no part of what is compared, but are shown to somebody like everything else.
+        shown = replace(answers, plugin=(*answers.plugin, *sorted(replayed.kv)))
+        one_sided = shown.only_one_side
         unsettled: frozenset[UUID] = frozenset()
         visible = Visibility()
         if one_sided:
             unsettled = await self._legacy.unsettled(one_sided, seconds=self._limits.recent_seconds)
-            visible = await self._visible(read, answers, unsettled)
+            visible = await self._visible(read, shown, unsettled)
         left, right = comparable(answers, unsettled | visible.expected)
         overlap, agreement = overlap_at(left, right), rank_agreement(left, right)
         return _Look(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from cutover.domain.memory import LegacyMemory
 from cutover.domain.recall import Answers, Read
@@ -12,16 +13,16 @@ from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes."""
+    """Both answers as ids; `rows` are legacy's where the read is one of v1's routes. `kv`: K/V rows that the plugin
+    showed besides; legacy never shows them, so they are not in `answers` (decision 0014)."""
 
     answers: Answers
     rows: Sequence[LegacyMemory] = ()
+    kv: frozenset[UUID] = frozenset()
 
 
 async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget: Budget, timeout: float) -> Replayed:
     """Read both sides, one after the other. `timeout`: seconds for legacy; the plugin's own is in `plugin`.
-
-    K/V rows are left out: legacy never shows them (decision 0014).
 
     Raises what the stores raise.
     """
@@ -41,8 +42,8 @@ async def replay(legacy: LegacyStore, plugin: PluginReads, read: Read, *, budget
         embedding=read.embedding,
         timeout=timeout,
     )
-    result = await plugin.search(read, budget=budget, kv=False)
+    result, kv = await plugin.search_apart(read, budget=budget)
     answers = Answers(
         tuple(memory.id for memory in found), tuple(memory.id for memory in result.memories), limit, result.partial
     )
-    return Replayed(answers)
+    return Replayed(answers, kv=kv)
