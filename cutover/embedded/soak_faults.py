@@ -87,7 +87,7 @@ class Planted:
 
 
 class Saboteur:
-    """A connection of its own to the plugin's database. An async context manager.
+    """Connections of its own to the plugin's database. An async context manager.
 
     Chooses each kind of fault equally often. `delete` lets a caller delete a memory through the daemon, and returns
     when that is certain.
@@ -101,20 +101,20 @@ class Saboteur:
         self._random.shuffle(self._plain)
         self._random.shuffle(self._embedded)
         self._fates: list[str] = []
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.planted = Planted()
 
     async def __aenter__(self) -> Self:
-        self._connection = await asyncpg.connect(
-            plugin_database_url(self._url), server_settings={"application_name": "saboteur"}
+        self._pool = await asyncpg.create_pool(
+            plugin_database_url(self._url), min_size=1, max_size=4, server_settings={"application_name": "saboteur"}
         )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def plant(self, phase: str, caller: MemoriesCaller) -> Fault:
         """One more fault, in a memory that had none before."""
@@ -130,18 +130,21 @@ class Saboteur:
             memory_id, name = victim.memory_id, RESURRECTED
             await self._put_back(victim, caller)
         else:
-            victim = (self._embedded if what == "embedding lost" else self._plain).pop()
-            memory_id = victim.memory_id
-            statement = "DELETE FROM memory_plugin.memory_records WHERE id = $1"
-            name = "missing_in_plugin"
-            if what in _SPOILS:
-                name, assignment = _SPOILS[what]
-                statement = f"UPDATE memory_plugin.memory_records r SET {assignment} WHERE id = $1"
-            if (changed := await connection.execute(statement, memory_id)).endswith(" 0"):
-                raise LookupError(f"{what}: {changed}, but {memory_id} was delivered")
+            memory_id, name = await self._spoil(connection, what)
         fault = Fault(memory_id, what, name, phase, await connection.fetchval("SELECT clock_timestamp()"))
         self.planted.add(fault)
         return fault
+
+    async def _spoil(self, connection: "asyncpg.Pool[asyncpg.Record]", what: str) -> tuple[UUID, str]:
+        """Change or delete one row; gives its id and the class."""
+        statement, name = "DELETE FROM memory_plugin.memory_records WHERE id = $1", "missing_in_plugin"
+        memory_id = (self._embedded if what == "embedding lost" else self._plain).pop().memory_id
+        name, assignment = _SPOILS.get(what, (name, None))
+        if assignment is not None:
+            statement = f"UPDATE memory_plugin.memory_records r SET {assignment} WHERE id = $1"
+        if (changed := await connection.execute(statement, memory_id)).endswith(" 0"):
+            raise LookupError(f"{what}: {changed}, but {memory_id} was delivered")
+        return memory_id, name
 
     async def remove(self, memory_id: UUID) -> None:
         """What an operator does with a row that nobody wrote, having looked at it."""
@@ -173,7 +176,7 @@ class Saboteur:
         places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
         await connection.execute(f"INSERT INTO memory_records ({_COLUMNS}) VALUES ({places})", *row.values())
 
-    def _open(self) -> "asyncpg.Connection[asyncpg.Record]":
-        if self._connection is None:
+    def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is None:
             raise LookupError("the saboteur is not at work")
-        return self._connection
+        return self._pool

@@ -46,6 +46,8 @@ class Report:
     verdict: Verdict | None = None
     failure: str = ""
     false_alarms: int = 0
+    mended: set[UUID] = field(default_factory=set)
+    """Memories whose time of creation a killed daemon had not written yet, and a sweep did."""
 
     def words(self) -> str:
         """The last line of a good run."""
@@ -107,6 +109,8 @@ class Report:
             f"## Faults\n\n{_table(head, rows)}\n\n"
             "`most sweeps`: full sweeps from planting to confirmation, which takes two looks. Repaired: "
             f"{words or 'none'}. False alarms (confirmed, and nobody planted it): {self.false_alarms}."
+            "\nTimes of creation that a killed daemon had not written yet, set right by the next sweep:"
+            f" {len(self.mended)}."
         )
 
     def _sweeps(self) -> str:

@@ -91,23 +91,25 @@ class MemorySample:
 
 
 class Watcher:
-    """A connection to the tenant's database that only reads. An async context manager."""
+    """Connections to the tenant's database that only read. An async context manager."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._started = time.monotonic()
         self.memory: list[MemorySample] = []
 
     async def __aenter__(self) -> Self:
-        self._connection = await asyncpg.connect(self._url, server_settings={"application_name": "witness"})
+        self._pool = await asyncpg.create_pool(
+            self._url, min_size=1, max_size=4, server_settings={"application_name": "witness"}
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     def note_memory(self, life: int, resident: int) -> None:
         """One sample."""
@@ -162,7 +164,7 @@ class Watcher:
         )
         return None if row is None else dict(row)
 
-    def _open(self) -> "asyncpg.Connection[asyncpg.Record]":
-        if self._connection is None:
+    def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is None:
             raise LookupError("the watcher is not at work")
-        return self._connection
+        return self._pool
