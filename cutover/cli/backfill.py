@@ -80,6 +80,8 @@ def backfill(
     from cutover.cli.verify import verify
 
     mode = _one_mode(modes)
+    options = {"limit": limit, "via": via, "rate": rate, "pause_file": pause_file}
+    _only_with_apply(mode, options)
     with Ops(tenant=tenant, timeout=120.0) as ops:
         if mode in CONTROLS:
             emit(ops.post(f"/api/v1/backfill/{mode}", {"actor": getpass.getuser()}), form)
@@ -93,10 +95,7 @@ def backfill(
             "mode": mode,
             "actor": getpass.getuser(),
             **({"workspace": str(workspace)} if workspace else {}),
-            **({"limit": limit} if limit else {}),
-            **({"via": via} if via else {}),
-            **({"rate": rate} if rate is not None else {}),
-            **({"pause_file": pause_file} if pause_file else {}),
+            **{name: value for name, value in options.items() if value is not None},
         }
         told = ops.post("/api/v1/backfill", body)
         if mode == "dry-run" or no_wait:
@@ -122,6 +121,13 @@ def _one_mode(modes: dict[str, bool]) -> str:
     if len(given) > 1:
         raise click.UsageError(f"Give one of {' and '.join(f'--{name}' for name in given)}, not both.")
     return given[0]
+
+
+def _only_with_apply(mode: str, options: dict[str, Any]) -> None:
+    """An option that would be ignored is a mistake worth telling."""
+    for name, value in options.items():
+        if value is not None and mode != "apply":
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --apply.")
 
 
 def _quarantined(ops: "Ops") -> int:

@@ -149,6 +149,26 @@ async def test_a_row_that_somebody_changes_for_long_is_named_as_the_reason(datab
         assert await s.content(key(20)) == "theirs"
 
 
+async def test_chunks_that_the_server_cuts_short_are_tried_smaller(database: str) -> None:
+    async with scene(database, rows=rows(60), backfill=LIMITS) as s:
+        await in_a2(s)
+        # Every row takes a while, so that no chunk of more than a few is done before the server's time-out.
+        await s.database.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.05); RETURN new; END $$;"
+            "CREATE TRIGGER slow BEFORE INSERT ON memory_plugin.memory_records FOR EACH ROW EXECUTE FUNCTION slow();"
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1000', current_database()); END $$"
+        )
+        await s.daemons[-1].stop()
+        await s.daemon()
+        await start(s, via=Via.DATABASE)
+        told = await reaches(s, lambda told: told["throttled"] == "database")
+        assert told["state"] == "running"
+        told = await reaches(s, lambda told: told["state"] == "finished", timeout=60)
+        assert (told["scanned"], told["copied"]) == (60, 60)
+        await exact(s)
+
+
 async def test_a_lost_right_ends_the_run_with_words(database: str) -> None:
     async with scene(database, rows=rows(40), backfill=LIMITS) as s:
         await in_a2(s)

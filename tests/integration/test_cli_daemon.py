@@ -91,11 +91,13 @@ def test_the_whole_move_and_back(command: Command) -> None:
     assert command("phase", "promote", "--yes").returncode == 0
     plan = command.json("backfill", "--dry-run")
     assert (plan["rows"], plan["placeable"]) == (ROWS, ROWS)
+    _steer_a_backfill(command)
     copied = command("backfill", "--apply", "--yes", "-o", "json")
     assert copied.returncode == 0, copied.stderr
     told = json.loads(copied.stdout)
     assert (told["state"], told["scanned"], told["remaining"], told["quarantined"]) == ("finished", ROWS, 0, 0)
     assert "100.0%" in copied.stderr
+    assert "via database: the plugin's tables share the tenant's database" in copied.stderr
 
     swept = command.json("sweep", "run", "--kind", "count")
     assert (swept["outcome"], swept["unexplained"], swept["plugin"]) == ("clean", 0, ROWS)
@@ -107,6 +109,27 @@ def test_the_whole_move_and_back(command: Command) -> None:
     wrong_way = command("phase", "promote", "A1", "--yes")
     assert wrong_way.returncode == 2
     assert "cutover phase rollback" in wrong_way.stderr
+
+
+def _steer_a_backfill(command: Command) -> None:
+    """Started with options of its own, held, let go, ended: all but the first of its rows are left for the next."""
+    started = command.json("backfill", "--apply", "--yes", "--no-wait", "--via", "contract", "--rate", "1")
+    assert (started["state"], started["via"], started["rate_limit"]) == ("running", "contract", 1.0)
+    again = command("backfill", "--apply", "--yes")
+    assert again.returncode != 0
+    assert "under way already" in again.stderr
+    assert command.json("backfill", "--pause")["paused_by"]
+    assert not command.json("backfill", "--resume")["paused_by"]
+    ended = command.json("backfill", "--abort")
+    assert ended["scanned"] < ROWS
+    deadline = time.monotonic() + 30
+    while (told := command.json("status")[0]["backfill"])["state"] != "aborted":
+        assert time.monotonic() < deadline, told
+    assert "aborted by" in told["why"]
+    beside = command("backfill", "--apply", "--yes", "--pause-file", "here")
+    assert beside.returncode == 1
+    assert "pause_file" in beside.stderr
+    assert command("backfill", "--abort").returncode != 0
 
 
 def test_status_in_every_form(command: Command, running: Served) -> None:

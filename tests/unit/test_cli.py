@@ -138,12 +138,23 @@ def test_something_that_is_not_the_ops_face_is_recognised(body: bytes) -> None:
     assert "CUTOVER_OPS_URL=http://127.0.0.1:9202" in result.output
 
 
-@pytest.mark.parametrize("modes", [("--dry-run", "--apply"), ("--apply", "--dry-run"), ("--pause", "--resume")])
+@pytest.mark.parametrize(
+    "modes",
+    [("--dry-run", "--apply"), ("--apply", "--dry-run"), ("--pause", "--resume"), ("--abort", "--apply")],
+)
 def test_a_backfill_has_one_mode(modes: tuple[str, str]) -> None:
     result = invoke("backfill", *modes, **NOWHERE)
     assert result.exit_code == 2
     assert all(mode in result.output for mode in modes)
     assert "not both" in result.output
+
+
+@pytest.mark.parametrize("option", [("--via", "contract"), ("--rate", "5"), ("--pause-file", "/x"), ("--limit", "5")])
+@pytest.mark.parametrize("mode", ["--pause", "--verify", "--dry-run"])
+def test_an_option_that_the_mode_would_ignore_is_refused(mode: str, option: tuple[str, str]) -> None:
+    result = invoke("backfill", mode, *option, **NOWHERE)
+    assert result.exit_code == 2
+    assert f"{option[0]} goes with --apply" in result.output
 
 
 @pytest.mark.parametrize(
