@@ -94,7 +94,11 @@ language sql stable as $$
       and (p_source is null or f.source = p_source)
       and (p_namespace_kind is null or f.namespace_kind = p_namespace_kind)
       and (p_workspace is null or f.workspace_id = p_workspace)
-      and (p_group is null or cutover.finding_group(f.class, f.namespace_kind, f.writer, f.onset_hour) = p_group)
+      -- A name is worked out per group, not per row: there are many more of these.
+      and (p_group is null or (f.class, f.namespace_kind, f.writer, f.onset_hour) in (
+          select g.class, g.namespace_kind, g.writer, g.onset_hour
+          from (select distinct x.class, x.namespace_kind, x.writer, x.onset_hour from cutover.finding x) g
+          where cutover.finding_group(g.class, g.namespace_kind, g.writer, g.onset_hour) = p_group))
 $$;
 
 -- Have memories delivered once more: their present state, whatever it is by then, under the same lease rules as any

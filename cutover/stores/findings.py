@@ -99,13 +99,17 @@ class FindingStore:
 
     async def repair(self, chosen: FindingFilter, *, epoch: int, who: str, limit: int) -> Repaired:
         """Mark at most `limit` memories for delivery, and note by whom. Raises `StaleEpoch` outside A1–A3."""
+        arguments = (*_arguments(chosen), _UNREPAIRABLE)
+        # A memory may have a finding per class; cut at a memory, and not within one.
+        rows = await self._database.fetch(
+            query("findings_repairable"), *arguments, limit * len(DivergenceClass), timeout=_SECONDS
+        )
+        memories = list(dict.fromkeys(row["memory_id"] for row in rows))[:limit]
+        if not memories:
+            return Repaired(0, {}, 0)
+        taken = set(memories)
+        places = [(row["memory_id"], row["namespace"]) for row in rows if row["memory_id"] in taken]
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(
-                query("findings_repairable"), *_arguments(chosen), _UNREPAIRABLE, limit, timeout=_SECONDS
-            )
-            if not rows:
-                return Repaired(0, {}, 0)
-            places = [(row["memory_id"], namespace) for row in rows for namespace in row["namespaces"]]
             marked = await connection.fetchval(
                 "select cutover.mark_for_repair($1, $2::uuid[], $3::text[])",
                 epoch,
@@ -113,13 +117,17 @@ class FindingStore:
                 [namespace for _, namespace in places],
                 timeout=_SECONDS,
             )
-            noted = await connection.fetch(
-                query("findings_repaired"), [row["memory_id"] for row in rows], who, _UNREPAIRABLE, timeout=_SECONDS
-            )
+            noted = await connection.fetch(query("findings_repaired"), memories, who, _UNREPAIRABLE, timeout=_SECONDS)
+        # What was marked matches no more, unless it was named.
+        left = 0
+        if not chosen.ids:
+            left = await self._database.fetchval(query("findings_repairable_count"), *arguments, timeout=_SECONDS)
+        elif len(memories) == limit:
+            left = len({row["memory_id"] for row in rows}) - limit
         by_class: dict[str, int] = {}
         for row in noted:
             by_class[row["class"]] = by_class.get(row["class"], 0) + 1
-        return Repaired(marked, by_class, rows[0]["memories"] - len(rows))
+        return Repaired(marked, by_class, left)
 
     async def unrepairable(self, chosen: FindingFilter) -> int:
         """How many of them no delivery sets right."""

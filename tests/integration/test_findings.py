@@ -273,6 +273,24 @@ async def test_a_limit_leaves_the_rest_for_another_call(db: Database, store: Fin
     assert len(await marks(db)) == 5
 
 
+async def test_a_memory_with_several_findings_counts_once_and_is_never_cut_in_two(
+    db: Database, store: FindingStore
+) -> None:
+    for number in range(3):
+        for cls in ("content", "namespace", "provenance"):
+            await found(db, UUID(int=number), cls)
+    sure = FindingFilter(states=(DivergenceState.CONFIRMED,))
+    done = await repair(store, sure, limit=2)
+    assert (done.marked, done.remaining, sum(done.findings.values())) == (2, 1, 6)
+    everything = tuple(DivergenceState)
+    named = FindingFilter(ids=tuple(UUID(int=number) for number in range(3)), states=everything)
+    done = await repair(store, named, limit=2)
+    assert (done.marked, done.remaining) == (2, 1)
+    assert set(await marks(db)) == {UUID(int=0), UUID(int=1)}
+    done = await repair(store, sure, limit=2)
+    assert (done.marked, done.remaining, done.findings) == (1, 0, {"content": 1, "namespace": 1, "provenance": 1})
+
+
 async def test_a_repair_waits_for_a_request_under_way(db: Database, store: FindingStore) -> None:
     """The lease and its T_z stay; the rev is new, so that the old request's success does not clear the mark."""
     memory = await db.fetchval(
