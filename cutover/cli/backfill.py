@@ -39,6 +39,12 @@ CONTROLS = ("pause", "resume", "abort")
 @click.option("--pause", is_flag=True, help="Hold the one that runs.")
 @click.option("--resume", is_flag=True, help="Let it go on.")
 @click.option("--abort", is_flag=True, help="End it where it is; --apply goes on from there.")
+@click.option(
+    "--source",
+    type=click.Choice(["memories", "kv"]),
+    default="memories",
+    help="What: memories, or the rows of workspace_memory (CUTOVER_KV=on). --verify looks at both.",
+)
 @click.option("--workspace", type=click.UUID, help="Only this workspace.")
 @click.option(
     "--verify-sample",
@@ -60,6 +66,7 @@ CONTROLS = ("pause", "resume", "abort")
 @yes_option
 @output_option
 def backfill(
+    source: str,
     workspace: object,
     verify_sample: int | None,
     limit: int | None,
@@ -90,10 +97,12 @@ def backfill(
             verify(ops, workspace, verify_sample, form)
             return
         if mode == "apply":
-            confirm(yes, f"This copies {'one workspace' if workspace else 'every memory'} to the plugin.")
+            every = "every K/V row" if source == "kv" else "every memory"
+            confirm(yes, f"This copies {'one workspace' if workspace else every} to the plugin.")
         body = {
             "mode": mode,
             "actor": getpass.getuser(),
+            **({"source": source} if source != "memories" else {}),
             **({"workspace": str(workspace)} if workspace else {}),
             **{name: value for name, value in options.items() if value is not None},
         }

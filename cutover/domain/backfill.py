@@ -34,6 +34,13 @@ class Via(StrEnum):
     DATABASE = "database"
 
 
+class RowSource(StrEnum):
+    """Which rows are copied. Persisted in `task_run.parameters`."""
+
+    MEMORIES = "memories"
+    KV = "kv"  # rows of workspace_memory (decision 0014): the whole tenant's, over the contract
+
+
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
     """What was asked of one run. `rate` rows per second, 0 for none; None leaves it to the settings.
@@ -44,10 +51,13 @@ class BackfillRequest:
     via: Via | None = None
     rate: float | None = None
     pause_file: str | None = None
+    source: RowSource = RowSource.MEMORIES
 
     @property
     def scope(self) -> str:
         """The name of its cursor."""
+        if self.source is RowSource.KV:
+            return "kv"
         return "tenant" if self.workspace is None else f"workspace:{self.workspace}"
 
     def as_parameters(self) -> dict[str, Any]:
@@ -59,6 +69,7 @@ class BackfillRequest:
             "via": self.via.value if self.via else None,
             "rate": self.rate,
             "pause_file": self.pause_file,
+            "source": self.source.value,
         }
 
     @classmethod
@@ -71,6 +82,7 @@ class BackfillRequest:
             Via(via) if via else None,
             parameters.get("rate"),
             parameters.get("pause_file"),
+            RowSource(parameters.get("source") or RowSource.MEMORIES),
         )
 
 

@@ -6,13 +6,18 @@ What a run does is in `backfill_run`, how rows travel in `backfill_delivery`, wh
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
 
-from cutover.domain.backfill import BackfillRequest, Via
+from cutover.domain.backfill import BackfillRequest, RowSource, Via
 from cutover.domain.errors import CutoverError, IllegalStep, InvalidRequest, NotFound, OperatorError
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import Phase
-from cutover.engine.backfill_delivery import BackfillDelivery, ContractDelivery, DatabaseDelivery, choose
+from cutover.engine.backfill_delivery import (
+    BackfillDelivery,
+    ContractDelivery,
+    DatabaseDelivery,
+    KvDelivery,
+    choose,
+)
 from cutover.engine.backfill_progress import BackfillLimits, Progress
 from cutover.engine.backfill_run import BackfillAborted, BackfillRun, left_held_by
 from cutover.engine.backfill_throttle import Throttle
@@ -20,14 +25,17 @@ from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.reconciler import Reconciler
-from cutover.stores.backfill import BackfillStore
-from cutover.stores.backfill_plan import BackfillPlan, plan_backfill, workspace_exists
+from cutover.stores.backfill import BackfillCursor, BackfillStore
+from cutover.stores.backfill_plan import BackfillPlan, plan_backfill, plan_kv_backfill, workspace_exists
 from cutover.stores.database import Database
+from cutover.stores.kv import KvStore
 from cutover.stores.ledger import Ledger
 from cutover.stores.plugin_database import PluginDatabase
 from cutover.stores.runs import Run, Runs
 
 KIND = "backfill"
+# K/V rows stay their table's in A3, so there is something to copy there, too.
+_PHASES = {RowSource.MEMORIES: (Phase.A2,), RowSource.KV: (Phase.A2, Phase.A3)}
 
 
 def _nothing(progress: Progress) -> None:
@@ -55,6 +63,7 @@ class Backfill:
         self._tenant = tenant
         self._database = database
         self._store = BackfillStore(database)
+        self._kv = KvStore(database)
         self._ledger = ledger
         self._runs = runs
         self._phase = phase
@@ -75,9 +84,12 @@ class Backfill:
         """Of the run under way, or the last one of this process."""
         return self._run.progress if self._run is not None else None
 
-    async def plan(self, workspace_id: UUID | None) -> BackfillPlan:
+    async def plan(self, request: BackfillRequest) -> BackfillPlan:
         """What a backfill would do, without doing it (`--dry-run`)."""
-        return await plan_backfill(self._database, workspace_id)
+        if request.source is RowSource.KV:
+            await self._check_kv(request)
+            return await plan_kv_backfill(self._database)
+        return await plan_backfill(self._database, request.workspace)
 
     async def start(self, requested_by: str, request: BackfillRequest) -> Progress:
         """Begin, or go on where an earlier one stopped.
@@ -86,7 +98,7 @@ class Backfill:
         workspace that nobody knows, `InvalidRequest` for a pause file in no directory.
         """
         state = self._phase.current()
-        if state.phase is not Phase.A2:
+        if state.phase not in _PHASES[request.source]:
             verb = "rollback" if state.phase.order > Phase.A2.order else "promote"
             raise IllegalStep(
                 f"backfill runs in A2; the tenant is in {state.phase}", next_step=f"cutover phase {verb} (to A2) first"
@@ -96,15 +108,41 @@ class Backfill:
         self._starting = True
         try:
             await self._check(request)
-            via, why = await choose(request.via or self._limits.via, self._store, self._plugin_database)
-            cursor = await self._store.open(state.epoch, request.scope, request.workspace)
+            via, why = await self._way(request)
+            cursor = await self._open(state.epoch, request)
             run = await self._runs.begin(KIND, requested_by, request.as_parameters())
             progress = Progress.of(run, request, requested_by, cursor, via, why, await self._waiting())
             return self._begin(progress)
         finally:
             self._starting = False
 
+    async def _way(self, request: BackfillRequest) -> tuple[Via, str]:
+        if request.source is RowSource.KV:
+            return Via.CONTRACT, "K/V rows are delivered one by one"
+        return await choose(request.via or self._limits.via, self._store, self._plugin_database)
+
+    async def _open(self, epoch: int, request: BackfillRequest) -> BackfillCursor:
+        if request.source is RowSource.KV:
+            return await self._kv.open_backfill(epoch)
+        return await self._store.open(epoch, request.scope, request.workspace)
+
+    async def _check_kv(self, request: BackfillRequest) -> None:
+        if request.workspace is not None:
+            raise InvalidRequest("K/V is copied for the whole tenant", next_step="leave out the workspace")
+        if request.via is Via.DATABASE:
+            raise InvalidRequest(
+                "K/V rows are not copied by SQL: their values are checked on the way (decision 0014)",
+                next_step="leave out --via",
+            )
+        if not await self._kv.captured():
+            raise OperatorError(
+                "K/V is not captured: its rows would be out of date at once",
+                next_step="start the daemon with CUTOVER_KV=on; in A0 promote first",
+            )
+
     async def _check(self, request: BackfillRequest) -> None:
+        if request.source is RowSource.KV:
+            await self._check_kv(request)
         if request.workspace is not None and not await workspace_exists(self._database, request.workspace):
             raise NotFound("no such workspace in this tenant", next_step="check the id given with --workspace")
         path = Path(request.pause_file) if request.pause_file is not None else None
@@ -123,7 +161,9 @@ class Backfill:
         )  # fmt: skip
         throttle.held_by = progress.paused_by = held_by
         delivery: BackfillDelivery = (
-            DatabaseDelivery(self._store, target=limits.chunk_seconds, most=limits.copy_chunk)
+            KvDelivery(self._kv, limits.chunk)
+            if request.source is RowSource.KV
+            else DatabaseDelivery(self._store, target=limits.chunk_seconds, most=limits.copy_chunk)
             if progress.via is Via.DATABASE
             else ContractDelivery(self._store, limits.chunk)
         )
@@ -196,10 +236,11 @@ class Backfill:
                 self._on_finished(progress)
 
     async def complete(self) -> bool:
-        """Whether the whole tenant has been walked in this generation."""
+        """Whether the whole tenant has been walked in this generation, its K/V rows too where they are captured."""
         state = self._phase.current()
         cursors = await self._store.cursors()
-        return any(c.scope == "tenant" and c.generation == state.generation and c.done for c in cursors)
+        done = {c.scope for c in cursors if c.generation == state.generation and c.done}
+        return "tenant" in done and ("kv" in done or not await self._kv.captured())
 
     async def _resume(self) -> None:
         """Open runs were left by a crash: go on with the newest, close the others."""
@@ -221,11 +262,13 @@ class Backfill:
     async def _take_up(self, run: Run, epoch: int) -> None:
         request = BackfillRequest.from_parameters(run.parameters)
         try:
-            via, why = await choose(request.via or self._limits.via, self._store, self._plugin_database)
+            if request.source is RowSource.KV:
+                await self._check_kv(request)  # it may have been switched off meanwhile
+            via, why = await self._way(request)
         except OperatorError as error:
             await self._runs.finish(run.id, "failed", {"why": error.message})
             return
-        cursor = await self._store.open(epoch, request.scope, request.workspace)
+        cursor = await self._open(epoch, request)
         progress = Progress.of(run.id, request, run.requested_by, cursor, via, why, await self._waiting())
         progress.begun_at = await self._begun_at(run, cursor.scanned)
         self._begin(progress, left_held_by(await self._runs.last_saying(run.id, "control")))

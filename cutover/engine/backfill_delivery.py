@@ -1,6 +1,7 @@
 """The two ways in which a backfill gets rows to the plugin, one chunk at a time (architecture §5).
 
     contract   puts a mark on each row; the reconciler delivers what the row is at that moment, over HTTP, to any plugin
+               (rows of workspace_memory always go this way: `KvDelivery`)
     database   copies the rows themselves into the built-in plugin's tables, under locks (decision 0013)
 
 Neither can overtake a live edit or delete: the first because nothing but the mark's own delivery is ever sent, the
@@ -16,6 +17,7 @@ from typing import Protocol
 from cutover.domain.backfill import BackfillRequest, ChunkSize, Via
 from cutover.domain.errors import CutoverError, DatabaseFault, DatabaseUnavailable, LockTimeout, OperatorError
 from cutover.stores.backfill import BackfillStore
+from cutover.stores.kv import KvStore
 from cutover.stores.plugin_database import PluginDatabase
 
 _PATIENCE = 20.0
@@ -69,6 +71,30 @@ class ContractDelivery:
         """Put marks. A row whose mark somebody holds uncommitted is waited for by trying again."""
         try:
             found = await self._store.mark_chunk(epoch, request.scope, request.workspace, rows)
+        except LockTimeout:
+            return Step(held="row_locks")
+        return Step(found.scanned, marked=found.marked, already=found.scanned - found.marked, done=found.done)
+
+
+class KvDelivery:
+    """Maps and marks `rows` of workspace_memory per chunk, in key order; the reconciler delivers them, too."""
+
+    via = Via.CONTRACT
+
+    def __init__(self, store: KvStore, rows: int) -> None:
+        self._store = store
+        self._rows = rows
+
+    @property
+    def rows(self) -> int:
+        """Always as many."""
+        return self._rows
+
+    async def chunk(self, epoch: int, request: BackfillRequest, rows: int) -> Step:
+        """Put marks. A row that somebody is about to delete is waited for by trying again."""
+        del request
+        try:
+            found = await self._store.mark_chunk(epoch, rows)
         except LockTimeout:
             return Step(held="row_locks")
         return Step(found.scanned, marked=found.marked, already=found.scanned - found.marked, done=found.done)

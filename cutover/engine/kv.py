@@ -66,8 +66,7 @@ class KvSwitch:
 
     async def is_behind(self) -> bool:
         """Whether K/V is captured and its backfill has not reached every row."""
-        look = await self._store.look()
-        return look.captured and not look.backfilled
+        return await self._store.is_behind()
 
     async def enter_a1(self, connection: Connection) -> None:
         """Part of the step A0 → A1."""

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from cutover.domain.backfill import BackfillRequest, Via
+from cutover.domain.backfill import BackfillRequest, RowSource, Via
 from cutover.domain.phase import Phase
 from cutover.engine.backfill import Backfill
 from cutover.engine.creation_times import CreationTimes
@@ -83,12 +83,13 @@ class Operations:
         via: Via | None = None,
         rate: float | None = None,
         pause_file: str | None = None,
+        source: RowSource = RowSource.MEMORIES,
         actor: str,
     ) -> dict[str, Any]:
         """Begin a backfill, or (not `apply`) say what it would do."""
+        request = BackfillRequest(workspace_id, limit, via, rate, pause_file, source)
         if not apply:
-            return {"dry_run": True, **(await self._backfill.plan(workspace_id)).as_json()}
-        request = BackfillRequest(workspace_id, limit, via, rate, pause_file)
+            return {"dry_run": True, **(await self._backfill.plan(request)).as_json()}
         return (await self._backfill.start(actor, request)).as_json()
 
     async def backfill_status(self) -> dict[str, Any]:

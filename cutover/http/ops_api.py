@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from cutover.domain.backfill import Via
+from cutover.domain.backfill import RowSource, Via
 from cutover.domain.errors import Conflict, IllegalStep, Refused
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.http.admins import Admins
@@ -42,6 +42,7 @@ class BackfillBody(ControlBody):
     via: Literal["auto", "contract", "database"] | None = None
     rate: float | None = Field(default=None, ge=0, le=1_000_000, allow_inf_nan=False)
     pause_file: str | None = Field(default=None, min_length=1, max_length=4096, pattern=r"^/[^\x00]*$")
+    source: RowSource = RowSource.MEMORIES
 
 
 class OpsApi:
@@ -140,8 +141,8 @@ class OpsApi:
         return json_response(200, answer, NO_STORE)
 
     async def start_backfill(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """`POST backfill` `{mode, workspace?, limit?, via?, rate?, pause_file?}`: `apply` starts one (202), `dry-run`
-        only counts (200)."""
+        """`POST backfill` `{mode, source?, workspace?, limit?, via?, rate?, pause_file?}`: `apply` starts one
+        (202), `dry-run` only counts (200)."""
         who, body = await authorised(self._admins, call, BackfillBody)
         started = await call.tenant.operations.start_backfill(
             apply=body.mode == "apply",
@@ -150,6 +151,7 @@ class OpsApi:
             via=Via(body.via) if body.via is not None else None,
             rate=body.rate,
             pause_file=body.pause_file,
+            source=body.source,
             actor=who,
         )
         return json_response(202 if body.mode == "apply" else 200, started, NO_STORE)

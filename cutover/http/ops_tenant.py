@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 from uuid import UUID
 
-from cutover.domain.backfill import Via
+from cutover.domain.backfill import RowSource, Via
 from cutover.domain.findings import FindingFilter, QuarantineFilter
 from cutover.domain.gate import HealthReport
 from cutover.domain.phase import Phase, PhaseState
@@ -38,6 +38,7 @@ class Operations(Protocol):
         via: Via | None,
         rate: float | None,
         pause_file: str | None,
+        source: RowSource,
         actor: str,
     ) -> dict[str, Any]: ...
     async def backfill_status(self) -> dict[str, Any]: ...

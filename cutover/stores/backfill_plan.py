@@ -46,6 +46,13 @@ async def plan_backfill(database: Database, workspace_id: UUID | None) -> Backfi
     )
 
 
+async def plan_kv_backfill(database: Database) -> BackfillPlan:
+    """The same for K/V rows."""
+    row = await database.fetchrow(query("backfill_plan_kv"), timeout=120.0)
+    assert row is not None  # noqa: S101
+    return BackfillPlan(row["rows"], row["workspaces"], 0, row["workspace_gone"], 0)
+
+
 async def workspace_exists(database: Database, workspace_id: UUID) -> bool:
     """Whether the tree knows this workspace, or legacy holds rows of it."""
     sql = (

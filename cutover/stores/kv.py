@@ -1,21 +1,10 @@
 """K/V in the ledger: typed calls of migration 009 (decision 0014)."""
 
-from dataclasses import dataclass
-
 from cutover.stores.backfill import BackfillCursor, MarkedChunk, cursor_of
 from cutover.stores.database import Connection, Database
 
 _LOCK_TIMEOUT_MS = 400
 _TIDY = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class KvLook:
-    """How K/V stands. `mapped`: rows that capture or backfill has reached; `backfilled`: the cursor saw them all."""
-
-    captured: bool
-    mapped: int
-    backfilled: bool
 
 
 class KvStore:
@@ -48,16 +37,17 @@ class KvStore:
         await self._database.execute("select cutover.kv_tidied()", timeout=60.0)
         return found
 
-    async def look(self) -> KvLook:
-        """How K/V stands now."""
-        row = await self._database.fetchrow(
-            "select c.captured, (select count(*) from cutover.kv) as mapped, exists ("
-            " select from cutover.backfill_cursor b, cutover.phase_state s"
-            " where b.scope = 'kv' and b.generation = s.generation and b.done) as backfilled from cutover.kv_capture c",
-            timeout=30.0,
+    async def captured(self) -> bool:
+        """Whether the table's writers leave marks."""
+        return bool(await self._database.fetchval("select captured from cutover.kv_capture", timeout=5.0))
+
+    async def is_behind(self) -> bool:
+        """Whether K/V is captured and its backfill has not reached every row in this generation."""
+        sql = (
+            "select c.captured and not exists (select from cutover.backfill_cursor b, cutover.phase_state s"
+            " where b.scope = 'kv' and b.generation = s.generation and b.done) from cutover.kv_capture c"
         )
-        assert row is not None  # noqa: S101 - kv_capture has its one row
-        return KvLook(row["captured"], row["mapped"], row["backfilled"])
+        return bool(await self._database.fetchval(sql, timeout=5.0))
 
     async def open_backfill(self, epoch: int) -> BackfillCursor:
         """The K/V cursor, begun anew when it belongs to an earlier generation. Raises `StaleEpoch`."""

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from cutover.domain.backfill import BackfillRequest, ChunkSize, Pace, RateBudget, Via
+from cutover.domain.backfill import BackfillRequest, ChunkSize, Pace, RateBudget, RowSource, Via
 
 
 @pytest.mark.parametrize("per_row", [1e-5, 4e-5, 1e-3, 0.05])
@@ -91,6 +91,7 @@ def test_a_resumed_run_starts_with_what_was_there_and_not_with_a_jump() -> None:
         BackfillRequest(),
         BackfillRequest(UUID(int=5), 10, Via.DATABASE, 2.5, "/run/pause"),
         BackfillRequest(via=Via.CONTRACT, rate=0.0),
+        BackfillRequest(source=RowSource.KV),
     ],
 )
 def test_a_request_comes_back_from_its_record(request_: BackfillRequest) -> None:
