@@ -3,15 +3,16 @@
 The contract has no look-up by id and no cursor (domain §3): past the newest 100 of a namespace a memory can only be
 reached by what it says. A search of two characters or more is full text, where every word of the query must be in the
 memory; of one character, a substring. So the narrowest query is several of the memory's own rare words. Rare words
-are not known here, but long ones are seldom common. Words that a full-text parser may take for something else in
-their place (parts of addresses, paths, tags, hyphenated ones) are passed over, so that the query means the same by
-itself as the word does in the text.
+are not known here, but long ones are seldom common, nor are numbers. Words that a full-text parser may take for
+something else in their place (parts of addresses, paths, tags, hyphenated ones) are passed over, so that the query
+means the same by itself as the word does in the text.
 """
 
 from collections.abc import Iterator
 
 _LOOKED_AT = 20_000  # characters of the content: enough words, however huge it is
 _LONGEST_WORD = 64
+_NUMBER = 4  # letters that a digit is worth
 _NARROW = 8
 _WIDE = 2
 _AROUND = ",.;:!?\"'()[]…“”‘’«»、。，！？"
@@ -19,9 +20,10 @@ _SPECIAL = "%_\\"  # have a meaning in a pattern, so a plugin may get them wrong
 
 
 def words_of(content: str) -> tuple[str, ...]:
-    """The content's words of letters and digits that stand between white space, each once, longest first."""
+    """The content's words of letters and digits that stand between white space, each once; long ones and numbers
+    first."""
     words = dict.fromkeys(_plain_words(content))
-    return tuple(sorted(words, key=lambda word: -len(word)))
+    return tuple(sorted(words, key=lambda word: -len(word) - _NUMBER * any(map(str.isdigit, word))))
 
 
 def queries_for(content: str) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ def _plain_words(content: str) -> Iterator[str]:
     tokens = content[:_LOOKED_AT].split()
     for token in tokens if len(content) <= _LOOKED_AT else tokens[:-1]:  # the last one may have been cut in two
         word = token.strip(_AROUND)
-        if 2 <= len(word) <= _LONGEST_WORD and word.isalnum():
+        if len(word) <= _LONGEST_WORD and word.isalnum():
             yield word
 
 

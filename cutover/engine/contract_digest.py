@@ -30,6 +30,8 @@ from cutover.stores.digest_findings import Suspicion
 
 SAMPLE = 300
 """Rows drawn from each namespace: none found differing among them bounds the share at about 1 %."""
+MANY_DELIVERED = 2000
+"""With more deliveries than this since the last sweep the next one is full."""
 _LOOK = 500
 """Memories per look, and at most so many namespaces besides."""
 _NAMESPACES = 50
@@ -125,6 +127,14 @@ class ContractRun(DigestRun):
         """As `DigestRun.progress`; the share is that of the namespaces' rows."""
         drawn = sum(each.rows for each in self._namespaces.values())
         return super().progress() | {"share": round(drawn / self._rows, 4) if self._rows else 0.0}
+
+    async def _since(self, now: Situation) -> int | None:
+        """As `DigestRun._since`; beyond so many deliveries a draw tells more than looking every one of them up."""
+        since = await super()._since(now)
+        if since is None:
+            return None
+        many = await self._reader.delivered_count(since, now.horizon, MANY_DELIVERED)
+        return None if many >= MANY_DELIVERED else since
 
     async def _whole(self) -> None:
         draw = await self._drawn()

@@ -283,6 +283,21 @@ async def test_an_incremental_sweep_looks_up_what_was_delivered(database: str) -
         assert await confirmed(s) == {(made.id, "content")}
 
 
+async def test_after_many_deliveries_an_incremental_sweep_draws_instead(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.engine.contract_digest.MANY_DELIVERED", 3)
+    async with scene(database, phase=Phase.A1, rows=spread(5), **NONE) as s:
+        await s.enter(Phase.A2)
+        await s.quiet()
+        await digest(s)
+        for number in range(4):
+            await s.create(CHILD, f"one of many {number}")
+        await s.quiet()
+        assert (await digest(s, full=False))["full"]
+        assert not (await digest(s, full=False))["full"]
+
+
 async def test_the_load_on_the_plugin_is_bounded(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = most = 0
     real = PluginClient.search

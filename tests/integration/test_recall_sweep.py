@@ -238,6 +238,19 @@ async def test_a_namespace_beyond_the_cap_is_no_false_alarm(tenant: Scene) -> No
     assert (found["outcome"], found["overlap"]) == ("clean", 1.0)
 
 
+async def test_a_plugin_that_knows_only_the_time_of_delivery_loses_newest_first_beyond_the_cap(database: str) -> None:
+    """Through the contract no creation time can be set: what a backfill delivered last comes first, and of 130 rows a
+    plain list holds others than it did. That is no false alarm, and no leak."""
+    rows = [(uuid4(), ROOT, f"number {number}", "LOCAL") for number in range(130)]
+    async with scene(database, proxied=False, rows=rows, plugin_database_url="none") as made:
+        await made.enter(Phase.A2)
+        await calm(made)
+        found = await sweep(made)
+        assert found["overlap"] < 0.999
+        assert (found["visibility"]["plugin_shows_more"], found["visibility"]["plugin_shows_less"]) == (0, 0)
+        assert {each["kind"] for each in found["lowest"]} == {"search"}  # v1's lists say that they are partial
+
+
 async def test_live_traffic_at_the_same_time_is_no_false_alarm(tenant: Scene) -> None:
     """Creates, edits and deletes through the daemon and past it, on the rows that are compared."""
     made = [(await tenant.create(ROOT, f"tea of the morning, number {n}", Scope.TEAM)).id for n in range(20)]

@@ -8,6 +8,7 @@ from cutover.domain.exact_search import queries_for, words_of
 
 
 def test_long_words_first_and_each_once() -> None:
+    assert words_of("tell a story of memory 7 again") == ("memory", "story", "7", "again", "tell", "of", "a")
     assert words_of("The quick, quick brown fox (jumped) over.") == ("jumped", "quick", "brown", "over", "The", "fox")
 
 
