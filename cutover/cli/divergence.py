@@ -9,15 +9,17 @@ from urllib.parse import urlencode
 import click
 
 from cutover.cli.failure import DIVERGENT, UNREACHABLE, CommandFailed
-from cutover.cli.moments import interval, moment
-from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.moments import interval, moment, short
+from cutover.cli.output import confirm, emit, narrow, output_option, say, tenant_option, yes_option
 from cutover.domain.divergence import DivergenceClass, DivergenceState
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
 COLUMNS = ("memory_id", "class", "state", "kind", "first_seen", "length", "group")
+NARROW_COLUMNS = ("memory_id", "class", "state", "first_seen")
 GROUP_COLUMNS = ("group", "rows", "class", "kind", "state", "began", "writer")
+NARROW_GROUP_COLUMNS = ("group", "rows", "class", "kind", "began", "writer")
 _CLASSES = click.Choice([cls.value for cls in DivergenceClass])
 _PATIENCE = 120.0
 _MOMENTS = ("_at", "_seen")
@@ -65,7 +67,8 @@ def list_(
     elif form == "tsv":
         emit(rows, form)
     else:
-        emit([(_group if groups else _row)(one) for one in rows], form, GROUP_COLUMNS if groups else COLUMNS)
+        wide, less = (GROUP_COLUMNS, NARROW_GROUP_COLUMNS) if groups else (COLUMNS, NARROW_COLUMNS)
+        emit([(_group if groups else _row)(one) for one in rows], form, less if narrow() else wide)
     if not rows:
         say("nothing waits to be settled", "green")
     elif not groups and told["next"]:
@@ -189,7 +192,7 @@ def _row(one: dict[str, Any]) -> dict[str, Any]:
         "class": one["class"],
         "state": one["state"] if one["closed_at"] is None else "closed",
         "kind": one["namespace_kind"],
-        "first_seen": moment(one["first_seen"]),
+        "first_seen": short(one["first_seen"]),
         "length": _lengths(one),
         "group": one["group_id"],
     }

@@ -8,6 +8,11 @@ def moment(told: str | None) -> str | None:
     return None if told is None else f"{_parsed(told):%Y-%m-%d %H:%M:%S}"
 
 
+def short(told: str | None) -> str | None:
+    """`05-01 12:00`, for lists."""
+    return None if told is None else f"{_parsed(told):%m-%d %H:%M}"
+
+
 def interval(after: str | None, before: str) -> str:
     """When something began, as far as that is known: `05-01 11:49 to 12:00`, or `by 05-01 12:00`.
 

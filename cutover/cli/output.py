@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,7 +11,10 @@ from typing import Any, TypeVar
 import click
 
 FORMS = ("table", "json", "yaml", "tsv")
+NARROW = 112
+"""Columns of a terminal below which a table with ids in it shows less."""
 Row = Mapping[str, Any]
+_ID = re.compile(r"[0-9a-f-]{12,36}")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -63,6 +68,11 @@ def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> 
         _plain_table(columns, cells)
 
 
+def narrow() -> bool:
+    """Whether a table goes to a terminal that is too narrow for all its columns."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+
+
 def flatten(record: Row, prefix: str = "") -> dict[str, Any]:
     """Nested records as one, with dotted names."""
     flat: dict[str, Any] = {}
@@ -98,9 +108,11 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for n, column in enumerate(columns):
+        # An id is to be copied: everything else gives way first.
+        whole = bool(cells) and all(_ID.fullmatch(line[n]) for line in cells)
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=whole)
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     Console().print(table)

@@ -6,11 +6,12 @@ from urllib.parse import urlencode
 
 import click
 
-from cutover.cli.moments import moment
-from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.moments import moment, short
+from cutover.cli.output import confirm, emit, narrow, output_option, say, tenant_option, yes_option
 from cutover.domain.findings import QuarantineReason
 
 COLUMNS = ("memory_id", "reason", "detail", "last_seen", "state")
+NARROW_COLUMNS = ("memory_id", "reason", "state")
 _REASONS = click.Choice([reason.value for reason in QuarantineReason])
 
 
@@ -41,7 +42,7 @@ def list_(everything: bool, tenant: str | None, form: str, **filters: Any) -> No
     elif form == "tsv":
         emit(rows, form)
     else:
-        emit([_row(one) for one in rows], form, COLUMNS)
+        emit([_row(one) for one in rows], form, NARROW_COLUMNS if narrow() else COLUMNS)
     if not rows:
         say("nothing is in the way", "green")
     elif told["next"]:
@@ -124,4 +125,4 @@ def acknowledge(id: object, why: str, actor: str | None, tenant: str | None, yes
 def _row(one: dict[str, Any]) -> dict[str, Any]:
     who = one["acknowledged_by"]
     state = "being retried" if one["marked"] else f"acknowledged by {who}" if who else "blocks"
-    return {**one, "last_seen": moment(one["last_seen"]), "state": state}
+    return {**one, "last_seen": short(one["last_seen"]), "state": state}

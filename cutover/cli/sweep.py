@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import click
 
 from cutover.cli.failure import DIVERGENT, ERROR, CommandFailed
-from cutover.cli.moments import moment
-from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.cli.moments import moment, short
+from cutover.cli.output import emit, narrow, output_option, say, tenant_option
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KINDS = ("count", "digest", "recall")
 POLL_SECONDS = 0.5
 LIST_COLUMNS = ("run", "kind", "outcome", "full", "started", "seconds", "rows", "found")
+NARROW_COLUMNS = ("run", "kind", "outcome", "started", "found")
 FOUND_COLUMNS = ("class", "state", "rows", "new")
 _LONG = 600.0
 
@@ -82,7 +83,7 @@ def list_(kind: str | None, limit: int, tenant: str | None, form: str) -> None:
     if form in ("json", "yaml"):
         emit(found[:limit], form)
         return
-    emit([summary(one) for one in found[:limit]], form, LIST_COLUMNS)
+    emit([summary(one) for one in found[:limit]], form, NARROW_COLUMNS if narrow() else LIST_COLUMNS)
     if not found:
         say("no sweep has run yet: cutover sweep run --kind digest")
 
@@ -143,7 +144,7 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "kind": one.get("kind"),
         "outcome": word,
         "full": outcome.get("full"),
-        "started": moment(one.get("started_at")),
+        "started": short(one.get("started_at")),
         "seconds": outcome.get("seconds"),
         "rows": outcome.get("expected_rows", outcome.get("legacy")),
         "found": found,

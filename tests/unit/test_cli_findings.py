@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cutover.cli import main
+from cutover.cli import divergence, main, output, quarantine, sweep
 from cutover.cli.moments import age, interval, moment
 from cutover.cli.status import summary as status_summary
 from cutover.cli.sweep import _judge, news, progress_line, shown_outcome, summary
@@ -37,6 +37,32 @@ def test_times_and_ages() -> None:
     assert moment(None) is None
     told = [age(seconds) for seconds in (None, 0.2, 119, 120, 3599, 3600, 90_000)]
     assert told == [None, "0 s", "119 s", "2 min", "60 min", "1.0 h", "1.0 d"]
+
+
+UUIDS = ["00079a17-394d-462c-b3a7-29ecf7ee8f47", "35ab3c13-dd1f-4698-abdb-c6587c2fc32b"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        (divergence.NARROW_COLUMNS, [*UUIDS[:1], "missing_in_plugin", "confirmed", "11-20 11:40"]),
+        (
+            divergence.NARROW_GROUP_COLUMNS,
+            ["9cae72d48904", "412", "missing_in_plugin", "workspace", "by 11-20 11:40", "a/b"],
+        ),
+        (sweep.NARROW_COLUMNS, [*UUIDS[1:], "digest", "divergent, untrusted", "11-20 11:40", "9"]),
+        (quarantine.NARROW_COLUMNS, [*UUIDS[:1], "refused_by_plugin", "acknowledged by alice (token of admin)"]),
+    ],
+    ids=["divergence", "groups", "sweep", "quarantine"],
+)
+def test_ids_stay_whole_on_a_narrow_terminal(
+    columns: tuple[str, ...], cells: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    output._rich_table(columns, [cells])
+    shown = capsys.readouterr().out
+    assert cells[0] in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
 
 
 CANARY = {"planted": {"extra": 2, "missing": 2}, "caught": {"extra": 2, "missing": 2}, "false_alarms": 0}
