@@ -14,10 +14,12 @@ from cutover.domain.errors import CutoverError
 if TYPE_CHECKING:
     from cutover.settings import Settings
     from cutover.stores.database import Database
+    from cutover.stores.inspection import CaptureLook
     from cutover.tenant_settings import TenantSettings
 
 OLDEST_SERVER = 150_000
 TESTED_SERVERS = range(150_000, 190_000)
+_KV_TRIGGERS = 2
 LARGEST_CLOCK_DIFFERENCE = 2.0
 COLUMNS = ("tenant", "check", "status", "found", "remedy")
 SIGNS = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -68,7 +70,7 @@ async def _examine(only: str | None) -> list[Finding]:
     found.append(_admin(settings))
     for tenant in settings.tenants:
         if only in (None, tenant.name):
-            found += [one async for one in _tenant(tenant)]
+            found += [one async for one in _tenant(tenant, kv=settings.kv == "on")]
     found.append(_daemon(environ))
     return found
 
@@ -80,7 +82,7 @@ def _admin(settings: "Settings") -> Finding:
     return finding("*", "admin tokens", held, words, remedy, otherwise="warn")
 
 
-async def _tenant(tenant: "TenantSettings") -> AsyncIterator[Finding]:
+async def _tenant(tenant: "TenantSettings", *, kv: bool) -> AsyncIterator[Finding]:
     from cutover.stores.database import Database
 
     name = tenant.name
@@ -92,7 +94,7 @@ async def _tenant(tenant: "TenantSettings") -> AsyncIterator[Finding]:
         yield Finding(name, "database", "fail", error.message, "check DATABASE_URL, the server and pg_hba.conf")
     else:
         try:
-            async for one in _database(name, database, own_storage=tenant.plugin_database_url != "none"):
+            async for one in _database(name, database, own_storage=tenant.plugin_database_url != "none", kv=kv):
                 yield one
         except CutoverError as error:
             yield Finding(name, "database", "fail", error.message, error.next_step or "see the server's log")
@@ -102,7 +104,7 @@ async def _tenant(tenant: "TenantSettings") -> AsyncIterator[Finding]:
         yield one
 
 
-async def _database(name: str, database: "Database", *, own_storage: bool) -> AsyncIterator[Finding]:
+async def _database(name: str, database: "Database", *, own_storage: bool, kv: bool) -> AsyncIterator[Finding]:
     from cutover.stores import migrate
     from cutover.stores.inspection import look_at_capture, look_at_server
 
@@ -180,6 +182,8 @@ async def _database(name: str, database: "Database", *, own_storage: bool) -> As
     if not missing:
         capture = await look_at_capture(database)
         yield _capture(name, str(capture.phase), capture.intact, capture.missing)
+        if kv or capture.kv_intact or capture.kv_captured:
+            yield _kv(name, capture, wanted=kv)
 
 
 def _rights(schema: bool, *, triggers: bool) -> str:
@@ -213,6 +217,24 @@ def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[st
     return finding(
         tenant, "capture triggers", not missing, words, "restart the daemon, which puts them back; then sweep"
     )
+
+
+def _kv(tenant: str, capture: "CaptureLook", *, wanted: bool) -> Finding:
+    """The triggers on workspace_memory: in place where the switch is on, from A1 on, and nowhere else."""
+    check = "K/V triggers"
+    if wanted and capture.kv_lacks is not None:
+        return Finding(
+            tenant, check, "fail", f"workspace_memory lacks {capture.kv_lacks}", "CUTOVER_KV=off for this deployment"
+        )
+    phase, there = str(capture.phase), len(capture.kv_intact)
+    if not wanted or phase == "A0":
+        where = "in A0" if wanted else "with CUTOVER_KV=off"
+        words = f"{there} in place {where}" if there else f"none, as it should be {where}"
+        return finding(tenant, check, not there, words, "restart the daemon, which removes them", otherwise="warn")
+    well = there == _KV_TRIGGERS and capture.kv_captured
+    words = f"{phase}: {there} of {_KV_TRIGGERS} in place" + ("" if capture.kv_captured else ", switched off")
+    remedy = "restart the daemon, which puts them back; then cutover backfill --apply --source kv"
+    return finding(tenant, check, well, words, remedy)
 
 
 async def _plugin(tenant: "TenantSettings") -> list[Finding]:

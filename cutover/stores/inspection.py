@@ -39,6 +39,11 @@ class CaptureLook:
     epoch: int
     intact: tuple[str, ...]
     missing: tuple[str, ...]
+    kv_intact: tuple[str, ...] = ()
+    kv_captured: bool = False
+    """What the last daemon that started made of its switch `CUTOVER_KV`."""
+    kv_lacks: str | None = None
+    """What `workspace_memory` lacks for K/V; None: nothing."""
 
 
 async def look_at_server(database: Database) -> ServerLook:
@@ -74,4 +79,12 @@ async def look_at_capture(database: Database) -> CaptureLook:
     """The phase and the triggers; call it only where schema `cutover` is migrated."""
     row = await database.fetchrow(query("inspect_capture"))
     assert row is not None  # noqa: S101 - the phase row is there from the first migration on
-    return CaptureLook(Phase(row["phase"]), row["epoch"], tuple(row["intact"]), tuple(row["missing"]))
+    return CaptureLook(
+        Phase(row["phase"]),
+        row["epoch"],
+        tuple(row["intact"]),
+        tuple(row["missing"]),
+        tuple(row["kv_intact"]),
+        row["kv_captured"],
+        row["kv_lacks"],
+    )

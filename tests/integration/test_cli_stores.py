@@ -28,6 +28,12 @@ class Command:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUTOVER_", "MEMORY_PLUGIN", "DATABASE_URL"))}
         self._environment = {**kept, "PYTHONPATH": str(ROOT), "CUTOVER_OPS_URL": "http://127.0.0.1:9", **variables}
 
+    def with_setting(self, name: str, value: str) -> "Command":
+        """The same with one more setting."""
+        other = Command(self._directory)
+        other._environment = {**self._environment, name: value}
+        return other
+
     async def __call__(self, *arguments: str) -> Done:
         return await asyncio.to_thread(
             subprocess.run,
@@ -131,6 +137,25 @@ async def test_doctor_names_what_is_wrong_and_the_remedy(
     assert code == 1
     assert found["capture triggers"][0] == "fail"
     assert "A2: missing or disabled: cutover_capture_reparent" in found["capture triggers"][1]
+
+
+async def test_doctor_looks_at_the_k_v_triggers_where_there_should_be_or_are_some(
+    command: Command, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    check = "K/V triggers"
+    await command("migrate", "up")
+    on = command.with_setting("CUTOVER_KV", "on")
+    assert check not in (await command.doctor())[1]
+    assert (await on.doctor())[1][check][:2] == ("pass", "none, as it should be in A0")
+    await connection.execute("update cutover.phase_state set phase = 'A2'")
+    assert (await on.doctor())[1][check][:2] == ("fail", "A2: 0 of 2 in place, switched off")
+    await connection.execute("select cutover.switch_kv(true)")
+    assert (await on.doctor())[1][check][:2] == ("pass", "A2: 2 of 2 in place")
+    assert (await command.doctor())[1][check][:2] == ("warn", "2 in place with CUTOVER_KV=off")
+    await connection.execute("alter table workspace_memory disable trigger cutover_capture_kv")
+    assert (await on.doctor())[1][check][:2] == ("fail", "A2: 1 of 2 in place")
+    await connection.execute("alter table workspace_memory drop column version")
+    assert (await on.doctor())[1][check][:2] == ("fail", "workspace_memory lacks version bigint")
 
 
 async def test_doctor_in_a_database_that_is_not_the_tenants(tmp_path: Path, make_database: MakeDatabase) -> None:

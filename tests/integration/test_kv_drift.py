@@ -1,5 +1,6 @@
 """The drift ledger's cause `kv` (decision 0014): K/V memories are accounted for, lost and extra ones are not."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -153,3 +154,22 @@ async def test_switched_off_it_all_goes_and_is_accounted_for_on_the_way(urls: tu
         await s.quiet()
         causes(await s.sweep())
         assert await s.count("cutover.kv") == 0
+
+
+async def test_live_writers_are_never_unexplained(urls: tuple[str, dict[str, Any]]) -> None:
+    async with kv_scene(urls[0], phase=Phase.A2, **urls[1]) as s:
+        stop = asyncio.Event()
+
+        async def write(number: int) -> None:
+            while not stop.is_set():
+                await put(s.database, CHILD, f"{number}", number)
+                await put(s.database, CHILD, f"{number}", "again")
+                await drop(s.database, CHILD, f"{number}")
+
+        writers = [asyncio.create_task(write(number)) for number in range(3)]
+        sweeps = [await s.sweep() for _ in range(8)]
+        stop.set()
+        await asyncio.gather(*writers)
+        assert [sweep["unexplained"] for sweep in sweeps] == [0] * 8
+        await s.quiet()
+        causes(await s.sweep())

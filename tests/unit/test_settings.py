@@ -82,6 +82,7 @@ WRONG = [
     ("CUTOVER_SHADOW_READ_RATIO", "1.5", "is above 1"),
     ("CUTOVER_SHADOW_READ_RATIO", "nan", "is not a finite number"),
     ("CUTOVER_SHADOW_READ_RATIO", "half", "is not a number"),
+    ("CUTOVER_KV", "yes", "is not one of 'on' or 'off'"),
     ("CUTOVER_MAX_IN_FLIGHT", "2.5", "is not a whole number"),
     ("CUTOVER_MAX_BACKLOG_MARKS", "0", "is below 1"),
     ("CUTOVER_REFUSE", "reads", "is not one of"),
