@@ -19,8 +19,8 @@ SECRET_CONTENT = "what the agent said in confidence"
 
 @pytest.fixture(scope="module")
 def running(postgres: EmbeddedPostgres) -> Iterator[Served]:
-    """A tenant in A1."""
-    with served(postgres, "A1") as made:
+    """A tenant in A1, whose findings no sweep of its own touches."""
+    with served(postgres, "A1", settings={"CUTOVER_DIGEST_INTERVAL": "24h"}) as made:
         yield made
 
 
