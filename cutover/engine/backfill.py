@@ -36,6 +36,7 @@ from cutover.stores.runs import Run, Runs
 KIND = "backfill"
 # K/V rows stay their table's in A3, so there is something to copy there, too.
 _PHASES = {RowSource.MEMORIES: (Phase.A2,), RowSource.KV: (Phase.A2, Phase.A3)}
+_LOOK_SECONDS = 0.5
 
 
 def _nothing(progress: Progress) -> None:
@@ -94,8 +95,8 @@ class Backfill:
     async def start(self, requested_by: str, request: BackfillRequest) -> Progress:
         """Begin, or go on where an earlier one stopped.
 
-        Raises `IllegalStep` outside A2, `OperatorError` while one runs or where `via` cannot be used, `NotFound` for a
-        workspace that nobody knows, `InvalidRequest` for a pause file in no directory.
+        Raises `IllegalStep` outside A2, `OperatorError` while one runs (here or in another daemon) or where `via`
+        cannot be used, `NotFound` for a workspace nobody knows, `InvalidRequest` for a pause file in no directory.
         """
         state = self._phase.current()
         if state.phase not in _PHASES[request.source]:
@@ -107,6 +108,10 @@ class Backfill:
             raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
         self._starting = True
         try:
+            if await self._store.carried_out_elsewhere():
+                raise OperatorError(
+                    "another daemon of this tenant carries out a backfill", next_step="steer it there, or wait for it"
+                )
             await self._check(request)
             via, why = await self._way(request)
             cursor = await self._open(state.epoch, request)
@@ -218,7 +223,8 @@ class Backfill:
             run = await self._requests.get()
             progress, ended = run.progress, "finished"
             try:
-                await run.carry_out()
+                async with self._store.alone():
+                    await run.carry_out()
             except BackfillAborted as aborted:
                 ended, progress.why = "aborted", f"aborted by {aborted.by}"
             except CutoverError as error:
@@ -243,13 +249,15 @@ class Backfill:
         return "tenant" in done and ("kv" in done or not await self._kv.captured())
 
     async def _resume(self) -> None:
-        """Open runs were left by a crash: go on with the newest, close the others."""
+        """Open runs were left by a crash: go on with the newest, close the others. One that another daemon is at is
+        its own to end; should that daemon die first, this one goes on."""
         while True:
             try:
-                return await self._reopen()
+                if not (await self._runs.running(KIND) and await self._store.carried_out_elsewhere()):
+                    return await self._reopen()
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
-                await asyncio.sleep(1)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _reopen(self) -> None:
         state = await self._phase.reload()

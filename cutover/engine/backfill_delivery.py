@@ -146,27 +146,31 @@ class DatabaseDelivery:
 
 
 async def why_not_database(store: BackfillStore, plugin: PluginDatabase | None) -> str:
-    """Why rows cannot be copied by SQL, in words for an operator; empty when they can."""
+    """Why rows cannot be copied by SQL, in words for an operator; empty when they can. Raises what the plugin's
+    database raises when it cannot be looked at."""
     if plugin is None:
         return "the plugin has no reachable database (MEMORY_PLUGIN_DATABASE_URL is none)"
-    try:
-        schema = await plugin.schema()
-        if not schema.known:
-            return f"the plugin's tables are not the known ones: {schema.why}"
-        if not await store.shares_database_with(plugin.database):
-            return "the plugin's tables are in another database than agent_memories"
-        if missing := await store.missing_rights():
-            return f"this role may not write {missing}"
-    except CutoverError as error:
-        return f"the plugin's database could not be looked at: {error.message}"
+    schema = await plugin.schema()
+    if not schema.known:
+        return f"the plugin's tables are not the known ones: {schema.why}"
+    if not await store.shares_database_with(plugin.database):
+        return "the plugin's tables are in another database than agent_memories"
+    if missing := await store.missing_rights():
+        return f"this role may not write {missing}"
     return ""
 
 
 async def choose(wanted: Via, store: BackfillStore, plugin: PluginDatabase | None) -> tuple[Via, str]:
-    """The way to use, and why. Raises `OperatorError` when `database` was asked for and cannot be."""
+    """The way to use, and why. Raises `OperatorError` when `database` was asked for and cannot be, and
+    `DatabaseUnavailable` when that cannot be told now."""
     if wanted is Via.CONTRACT:
         return Via.CONTRACT, "asked for"
-    why_not = await why_not_database(store, plugin)
+    try:
+        why_not = await why_not_database(store, plugin)
+    except CutoverError as error:
+        if wanted is Via.DATABASE:
+            raise
+        why_not = f"the plugin's database could not be looked at: {error.message}"
     if not why_not:
         return (
             Via.DATABASE,

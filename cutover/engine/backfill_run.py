@@ -88,7 +88,7 @@ class BackfillRun:
             if self._delivery.via is Via.DATABASE:
                 await self._current(self._store.bring_namespaces_up_to_date)
             while self.progress.request.limit is None or self.progress.to_scan > 0:
-                await self._wait_while(self._throttle.why_wait)
+                await self._wait_while(lambda: self._throttle.why_wait(self._delivery.rows))
                 if await self._chunk():
                     break
             await self._wait_while(self._undelivered)

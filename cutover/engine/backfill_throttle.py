@@ -11,6 +11,8 @@ from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.reconciler import Reconciler
 from cutover.stores.ledger import Ledger
 
+_RATE_SECONDS = 0.1
+
 
 class Throttle:
     """Of one run. `held_by` is who paused it, "" for nobody."""
@@ -32,13 +34,14 @@ class Throttle:
         self._reconciler = reconciler
         self._limits = limits
         self._pause_files = pause_files
+        self._rate = rate
         self._budget = RateBudget(rate, time.monotonic())
         self._since_look = 0
         """Rows marked since the backlog was last counted."""
         self.held_by = ""
 
-    async def why_wait(self) -> str:
-        """The first reason not to take up another chunk now; empty when there is none."""
+    async def why_wait(self, rows: int) -> str:
+        """The first reason not to take up another chunk, which could have `rows`, now; empty when there is none."""
         if self.held_by:
             return "operator"
         if await self._pause_file_is_there():
@@ -54,7 +57,9 @@ class Throttle:
             return "backlog"
         if await self._queue_is_full():
             return "queue"
-        if self.rows(1) == 0:
+        # A tenth of a second's worth at once: chunks of single rows would cost more than they copy.
+        worth = max(1, min(rows, int(self._rate * _RATE_SECONDS)))
+        if self.rows(worth) < worth:
             return "rate"
         return ""
 

@@ -4,6 +4,8 @@ Every chunk moves the cursor in its own transaction, so a crash between two of t
 """
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +13,9 @@ import asyncpg
 
 from cutover.stores.database import Database
 from cutover.stores.sql import query
+
+_ALONE_KEY = 7304916220481577220
+"""Any constant of our own; advisory locks are per database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,22 @@ class BackfillStore:
     async def bring_namespaces_up_to_date(self, epoch: int) -> int:
         """Definitions that clients changed while nothing was forwarded; gives how many were behind."""
         return int(await self._database.fetchval("select cutover.copy_namespaces($1)", epoch))
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Whether no other daemon carries out a backfill of this tenant; while the body runs, none can. A lost
+        connection loses this too, which is no harm: chunks of two daemons wait for each other at the cursor."""
+        async with self._database.connection() as connection:
+            mine = bool(await connection.fetchval("select pg_try_advisory_lock($1)", _ALONE_KEY))
+            try:
+                yield mine
+            finally:
+                if mine:
+                    await connection.execute("select pg_advisory_unlock($1)", _ALONE_KEY)
+
+    async def carried_out_elsewhere(self) -> bool:
+        """Whether another daemon is at it. (The lock of the question ends with its statement.)"""
+        return not await self._database.fetchval("select pg_try_advisory_xact_lock($1)", _ALONE_KEY)
 
     async def shares_database_with(self, other: Database) -> bool:
         """Whether `other` is a connection to the same database, by whatever address and role. Advisory locks belong to

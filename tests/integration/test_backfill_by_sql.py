@@ -247,6 +247,23 @@ async def test_a_resumed_run_keeps_what_it_was_asked_for(database: str, tmp_path
         assert await s.count("memory_plugin.memory_records WHERE content LIKE 'row%'") == 45
 
 
+async def test_one_daemon_at_a_time_and_the_other_goes_on_when_it_dies(database: str) -> None:
+    async with scene(database, rows=rows(60), backfill=LIMITS) as s:
+        await in_a2(s)
+        first = s.daemons[0]
+        started = await start(s, rate=20.0)
+        second = await s.daemon()
+        await second.tenant.phase.reload()
+        error = await refused(second.tenant.operations.start_backfill(apply=True, actor="b"), OperatorError)
+        assert "another daemon" in str(error)
+        assert (await second.tenant.operations.backfill_status())["state"] == "idle"
+        await first.abandon()
+        told = await reaches(s, lambda told: told["state"] == "finished")
+        assert (told["run"], told["scanned"]) == (started["run"], 60)
+        assert await s.count("cutover.task_run WHERE kind = 'backfill'") == 1
+        await exact(s)
+
+
 # -- controls ----------------------------------------
 
 
