@@ -112,7 +112,12 @@ class ContractReader(ContractSide):
         self._unknown = frozenset(unknown)
         self.not_findable = (self.not_findable - frozenset(ids)) | unknown
         found.update((id_, memory) for id_, (memory, _) in zip(lost, looked_up, strict=True) if memory is not None)
-        return {id_: as_held(memory, salt) for id_, memory in found.items()}
+        gone = limits.as_of  # what is about to expire counts as gone on both sides
+        return {
+            id_: as_held(memory, salt)
+            for id_, memory in found.items()
+            if gone is None or memory.expires_at is None or memory.expires_at > gone
+        }
 
     async def about(self, ids: Collection[UUID], horizon: int) -> dict[UUID, About]:
         """As `DigestReader.about`; what the last look could not look up counts as marked: nothing is known of it."""

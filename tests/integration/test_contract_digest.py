@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -339,7 +340,9 @@ async def test_a_memory_is_described_as_the_plugins_tables_would_describe_it(dat
         shown = await s.tenant._client.search(names, limit=100, timeout=5)
         assert len(shown) == 7
         reader = DigestReader(s.database, s.plugin_database, leaving_out=())
-        tables = await reader.held(salt, [each.id for each in shown], Limits())
+        limits = Limits()
+        limits.at_one_instant(await reader.situation())
+        tables = await reader.held(salt, [each.id for each in shown], limits)
         for memory in shown:
             mine, theirs = as_held(memory, salt), tables[memory.id]
             assert mine.embedding is None
@@ -396,6 +399,26 @@ async def test_odd_contents_in_a_large_namespace_are_no_false_alarms(database: s
         outcome = await digest(s)
         assert (outcome["trusted"], outcome["confirmed"]) == (True, {}), outcome
         assert outcome["not_findable"] <= 2, outcome
+
+
+async def test_what_expires_is_gone_on_both_sides(database: str) -> None:
+    async with scene(database, phase=Phase.A1, rows=spread(3), **NONE) as s:
+        await s.enter(Phase.A2)
+        made = [
+            await s.commit(
+                f"workspace:{CHILD}",
+                f"expires {seconds}",
+                Kind.SUMMARY,
+                expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+            )
+            for seconds in (4, 5, 6, 8, 10, 3600)
+        ]
+        await s.quiet()
+        outcome = await digest(s)
+        assert (outcome["trusted"], outcome["confirmed"]) == (True, {}), outcome
+        await hurt(s, "DELETE FROM {records} WHERE id = $1", made[-1].id)
+        await digest(s)
+        assert await confirmed(s) == {(made[-1].id, "missing_in_plugin")}
 
 
 async def test_in_a3_the_journal_is_what_is_expected(database: str) -> None:
