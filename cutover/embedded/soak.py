@@ -1,8 +1,8 @@
 """`make soak`: half an hour of everything at once, and whether the sweeps told the truth all the while.
 
-A whole stack, as in the demo: callers on every face, programs that write SQL past the daemon, A2 for the first half
-and A3 for the second, sweeps of all kinds every few seconds. Meanwhile faults of every class are planted in the
-plugin's own tables, and plugin and daemon are killed now and then. The run fails when
+A whole stack, as in the demo: callers on every face, programs that write SQL past the daemon, K/V rows that change, A2
+for the first half and A3 for the second, sweeps of all kinds every few seconds. Meanwhile faults of every class are
+planted in the plugin's own tables, and plugin and daemon are killed now and then. The run fails when
 
 - a planted fault is not confirmed by the third full sweep after it, or is not closed once it was repaired,
 - anything is confirmed that nobody planted, or a sweep misses its own canary,
@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 
@@ -30,7 +30,8 @@ from cutover.embedded.processes import ChildError
 from cutover.embedded.progress import Progress
 from cutover.embedded.sample import Sample, sample_database
 from cutover.embedded.soak_course import Soak, SoakFailed
-from cutover.embedded.soak_faults import EXTRA, RESURRECTED, Saboteur, Victim
+from cutover.embedded.soak_faults import EXTRA, KEY_VALUE_FATES, RESURRECTED, Saboteur, Victim
+from cutover.embedded.soak_kv import KeyValueWriter
 from cutover.embedded.soak_report import Report
 from cutover.embedded.soak_watch import Watcher
 from cutover.embedded.stack import running_stack
@@ -43,6 +44,7 @@ SETTINGS = {
     "CUTOVER_DIGEST_INTERVAL": "5",
     "CUTOVER_DIGEST_FULL_INTERVAL": "15",
     "CUTOVER_RECALL_INTERVAL": "20",
+    "CUTOVER_KV": "on",
 }
 _MEMORIES = 5_000
 _RATE = 50.0
@@ -57,37 +59,42 @@ def choose_victims(sample: Sample, known_times: set[UUID], embedded: set[UUID], 
     return [Victim(each.memory_id, each.seat, each.memory_id in embedded) for each in chosen if each.seat is not None]
 
 
-async def prepare(postgres: EmbeddedPostgres) -> tuple[Sample, list[Victim]]:
-    """The sample tenant, and those of its memories that the callers are not told of."""
+async def prepare(postgres: EmbeddedPostgres) -> tuple[Sample, list[Victim], list[UUID]]:
+    """The sample tenant, those of its memories that the callers are not told of, and the K/V memories it will have."""
     sample = await sample_database(postgres, "soak", memories=_MEMORIES)
     connection = await asyncpg.connect(sample.url)
     try:
         rows = await connection.fetch(
             "SELECT id, created_at IS NOT NULL AS known, embedding IS NOT NULL AS embedded FROM agent_memories"
         )
+        keys = await connection.fetch(
+            "SELECT workspace_id, key FROM workspace_memory WHERE expires_at IS NULL ORDER BY workspace_id, key"
+        )
     finally:
         await connection.close()
     known_times = {row["id"] for row in rows if row["known"]}
     embedded = {row["id"] for row in rows if row["embedded"]}
-    return sample, choose_victims(sample, known_times, embedded, _MEMORIES // 4)
+    victims = choose_victims(sample, known_times, embedded, _MEMORIES // 4)
+    return sample, victims, [uuid5(row["workspace_id"], row["key"]) for row in keys]
 
 
 async def soak(progress: Progress, *, minutes: float, seed: int, logs: Path | None) -> Report:
     """Set everything up, run, take everything down. The report says what it came to, and in `failure` why not well."""
     with EmbeddedPostgres.temporary(settings=DISPOSABLE) as postgres:
-        sample, victims = await prepare(postgres)
+        sample, victims, keys = await prepare(postgres)
         async with running_stack(postgres, sample.url, settings=SETTINGS, logs=logs) as stack:
             history = History()
             traffic = Traffic([stack.daemon.at], sample.seats, sample.url, history, seed=seed, workers=8, rate=_RATE)
             sample.introduce(traffic, history, leaving_out={victim.memory_id for victim in victims})
             async with (
                 traffic,
-                Saboteur(sample.url, victims, seed) as saboteur,
+                KeyValueWriter(sample.url, sample.seats, seed) as key_values,
+                Saboteur(sample.url, victims, keys, seed) as saboteur,
                 Watcher(sample.url) as watcher,
                 Witness(sample.url) as witness,
             ):
                 run = Soak(
-                    stack, traffic, saboteur, watcher, progress, seconds=60 * minutes, seed=seed
+                    stack, traffic, key_values, saboteur, watcher, progress, seconds=60 * minutes, seed=seed
                 )  # fmt: skip
                 report = run.report
                 try:
@@ -98,7 +105,7 @@ async def soak(progress: Progress, *, minutes: float, seed: int, logs: Path | No
                     report.failure = " ".join(str(error).split())
                 except Exception as error:  # noqa: BLE001 -- the page must say so, whatever it was
                     report.failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                report.tally = traffic.tally
+                report.tally, report.key_values = traffic.tally, key_values.tally
 
                 report.operations = Counter(str(each.kind) for each in history.operations if each.began > 0)
                 report.sweeps, report.canaries = await watcher.sweeps(), await watcher.canaries()
@@ -117,6 +124,8 @@ def _must_agree(report: Report, traffic: Traffic, sample: Sample, plugin: dict[U
         raise SoakFailed(f"undocumented answers: {'; '.join(traffic.tally.faults[:3])}")
     before = {each.memory_id: each.content for each in sample.residents}
     for fault in report.faults.values():
+        if fault.what in KEY_VALUE_FATES:
+            continue  # what there should be of the table was held against the plugin by itself
         held = plugin.get(fault.memory_id)
         wanted = None if fault.name in (EXTRA, RESURRECTED) else before[fault.memory_id]
         if (held.content if held is not None else None) != wanted:

@@ -17,6 +17,7 @@ from cutover.embedded.control import ControlError
 from cutover.embedded.processes import until
 from cutover.embedded.progress import Progress
 from cutover.embedded.soak_faults import CREATED_AT, EXTRA, Fault, Saboteur
+from cutover.embedded.soak_kv import KeyValueWriter
 from cutover.embedded.soak_report import Disturbance, Report
 from cutover.embedded.soak_watch import Finding, Watcher
 from cutover.embedded.stack import Stack
@@ -25,6 +26,8 @@ from cutover.embedded.witness import Witness
 
 WITHIN = 3
 """Full sweeps, begun after a fault was planted, by the end of which it must be confirmed."""
+_KEY_VALUE_SECONDS = 0.3
+"""Between two changes of `workspace_memory`."""
 _EVERY_SECONDS = 12.0
 """Between two faults, on average."""
 _TAIL_SECONDS = 45.0
@@ -44,6 +47,7 @@ class Soak:
         self,
         stack: Stack,
         traffic: Traffic,
+        key_values: KeyValueWriter,
         saboteur: Saboteur,
         watcher: Watcher,
         progress: Progress,
@@ -53,6 +57,7 @@ class Soak:
     ) -> None:
         self._stack = stack
         self._traffic = traffic
+        self._key_values = key_values
         self._saboteur = saboteur
         self._watcher = watcher
         self._progress = progress
@@ -62,6 +67,7 @@ class Soak:
         self._life = 1
         self._hands = asyncio.Lock()
         """Held by whoever needs the stack as it is: kills, phase changes and the last look exclude each other."""
+        self._key_values_end = asyncio.Event()
         self._killed: list[datetime] = []
         """When the daemon was."""
         self._repairs: set[asyncio.Task[None]] = set()
@@ -80,6 +86,7 @@ class Soak:
             )
         ]
         beside.append(asyncio.create_task(self._traffic.run(), name="traffic"))
+        beside.append(asyncio.create_task(self._write_key_values(), name="key-values"))
         course = asyncio.create_task(self._course(), name="course")
         try:
             await asyncio.wait([course, *beside], return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +102,8 @@ class Soak:
     async def _course(self) -> None:
         for phase in ("A1", "A2"):
             await self._enter(phase)
-        await self._stack.control.copy(timeout=300)
+        for source in ("memories", "kv"):
+            await self._stack.control.copy(timeout=300, source=source)
         await self._disturbed(self._seconds / 2)
         await self._traffic.stop_sql()
         await self._enter("A3")
@@ -118,6 +126,7 @@ class Soak:
 
     async def _end(self) -> None:
         """Callers stop, everything is delivered, and both the sweeps and the history are asked once more."""
+        self._key_values_end.set()
         await self._traffic.pause()
         async with Witness(self._stack.database_url) as witness:
 
@@ -135,6 +144,8 @@ class Soak:
         outcome = json.loads(record["outcome"] or "{}") if record is not None else {}
         if outcome.get("outcome") != "clean" or not outcome.get("trusted"):
             raise SoakFailed(f"the last sweep is not clean: {outcome}")
+        if wrong := await self._key_values.differences():
+            raise SoakFailed(f"{len(wrong)} K/V rows are not as they should be: {'; '.join(wrong[:5])}")
         drift = await self._stack.control.sweep()
         if drift["unexplained"] != 0:
             raise SoakFailed(f"the last count has {drift['unexplained']} unexplained rows")
@@ -145,6 +156,13 @@ class Soak:
         while True:
             await step()
             await asyncio.sleep(every)
+
+    async def _write_key_values(self) -> None:
+        while not self._key_values_end.is_set():
+            await self._key_values.step()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._key_values_end.wait(), _KEY_VALUE_SECONDS)
+        await asyncio.Event().wait()  # the others go on
 
     async def _plant(self, until_then: float) -> None:
         caller = MemoriesCaller(self._traffic.http(self._stack.daemon.at.memories))

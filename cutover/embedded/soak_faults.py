@@ -36,12 +36,16 @@ _SPOILS = {
     "pinned": ("provenance", "pin = NOT pin"),
     "label changed": ("provenance", "propagation = jsonb_set(propagation, '{cutover,namespace}', '\"odd\"')"),
 }
+KEY_VALUE_FATES = {
+    "K/V memory deleted": "missing_in_plugin",
+    "K/V value changed": "content",
+}
 _EXTRA_ROW = """
 INSERT INTO memory_plugin.memory_records (id, namespace, content, kind, source)
 SELECT $1, name, 'nobody wrote this', 'fact', 'agent' FROM memory_plugin.memory_namespaces
 WHERE kind = 'workspace' ORDER BY random() LIMIT 1
 """
-_FATES = (*_SPOILS, "row deleted", "a row that nobody wrote", "a deleted memory put back")
+_FATES = (*_SPOILS, *KEY_VALUE_FATES, "row deleted", "a row that nobody wrote", "a deleted memory put back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,13 @@ class Saboteur:
     when that is certain.
     """
 
-    def __init__(self, database_url: str, victims: Sequence[Victim], seed: int) -> None:
+    def __init__(self, database_url: str, victims: Sequence[Victim], keys: Sequence[UUID], seed: int) -> None:
+        """`keys`: K/V memories whose rows nobody changes."""
         self._url = database_url
         self._random = random.Random(seed)
         self._plain = [victim for victim in victims if not victim.embedding]
         self._embedded = [victim for victim in victims if victim.embedding]
+        self._keys = self._random.sample(list(keys), len(keys))
         self._random.shuffle(self._plain)
         self._random.shuffle(self._embedded)
         self._fates: list[str] = []
@@ -138,8 +144,12 @@ class Saboteur:
     async def _spoil(self, connection: "asyncpg.Pool[asyncpg.Record]", what: str) -> tuple[UUID, str]:
         """Change or delete one row; gives its id and the class."""
         statement, name = "DELETE FROM memory_plugin.memory_records WHERE id = $1", "missing_in_plugin"
-        memory_id = (self._embedded if what == "embedding lost" else self._plain).pop().memory_id
-        name, assignment = _SPOILS.get(what, (name, None))
+        if what in KEY_VALUE_FATES:
+            memory_id, name = self._keys.pop(), KEY_VALUE_FATES[what]
+            assignment = None if name == "missing_in_plugin" else "content = '\"odd\"'"
+        else:
+            memory_id = (self._embedded if what == "embedding lost" else self._plain).pop().memory_id
+            name, assignment = _SPOILS.get(what, (name, None))
         if assignment is not None:
             statement = f"UPDATE memory_plugin.memory_records r SET {assignment} WHERE id = $1"
         if (changed := await connection.execute(statement, memory_id)).endswith(" 0"):

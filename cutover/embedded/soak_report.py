@@ -38,6 +38,7 @@ class Report:
     disturbances: list[Disturbance] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     operations: Counter[str] = field(default_factory=Counter)
+    key_values: Counter[str] = field(default_factory=Counter)
     sweeps: list[SweepLine] = field(default_factory=list)
     failures: Mapping[str, int] = field(default_factory=dict)
     """Why sweeps came to no result."""
@@ -85,6 +86,7 @@ class Report:
             ("no memory of that id any more", tally.missing),
             ("without an answer that tells", tally.unknown),
             *((f"operations: {kind}", count) for kind, count in sorted(self.operations.items())),
+            *((f"K/V rows by SQL: {what}", count) for what, count in sorted(self.key_values.items())),
         ]
         text = "## Traffic\n\n" + _table(("what", "count"), rows)
         if self.verdict is not None:
