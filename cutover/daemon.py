@@ -250,7 +250,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             via=Via(settings.backfill_via),
             chunk_seconds=settings.backfill_chunk_seconds,
         ),
-        kv=settings.kv == "on",
+        kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
     )
 
 

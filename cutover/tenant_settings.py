@@ -8,6 +8,7 @@ plugin_url = "http://127.0.0.1:9100"
 plugin_database_url = "none"                # left out: derived from database_url; none: contract only
 plugin_command = "memory-plugin-postgres"   # optional: the daemon starts this tenant's plugin itself
 default = true                              # optional: answers the paths without /tenants/{name}
+kv = "on"                                   # optional: this tenant's CUTOVER_KV
 ```
 """
 
@@ -28,7 +29,7 @@ DATABASE_URL_EXAMPLE = "postgres://cutover@127.0.0.1:5432/tenant"
 PLUGIN_URL_EXAMPLE = "http://127.0.0.1:9100"
 _FILE = "CUTOVER_TENANTS_FILE"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_KEYS = {"name", "database_url", "plugin_url", "plugin_database_url", "plugin_command", "default"}
+_KEYS = {"name", "database_url", "plugin_url", "plugin_database_url", "plugin_command", "default", "kv"}
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa")
 
 
@@ -42,6 +43,8 @@ class TenantSettings:
     plugin_database_url: str | None = None
     plugin_command: tuple[str, ...] | None = None
     default: bool = False
+    kv: bool | None = None
+    """None: as `CUTOVER_KV` says."""
 
     def redacted(self) -> dict[str, Any]:
         """For printing and for the configuration's hash: no password, no command line."""
@@ -53,6 +56,7 @@ class TenantSettings:
             "plugin_database_url": masked_url(database) if database and database != "none" else database or "derived",
             "plugin_command": None if self.plugin_command is None else Path(self.plugin_command[0]).name,
             "default": self.default,
+            **({} if self.kv is None else {"kv": "on" if self.kv else "off"}),
         }
 
     def __repr__(self) -> str:
@@ -245,6 +249,9 @@ def _tenant(entry: Mapping[str, Any], number: int, environ: Mapping[str, str]) -
     default = entry.get("default", False)
     if not isinstance(default, bool):
         raise BadSetting(f"{label}: default is neither true nor false; for example default = true")
+    kv = entry.get("kv")
+    if kv not in (None, "on", "off"):
+        raise BadSetting(f'{label}: kv is neither "on" nor "off"; for example kv = "on"')
     command = entry.get("plugin_command")
     return TenantSettings(
         name=required("name", check_tenant_name, "acme"),
@@ -253,4 +260,5 @@ def _tenant(entry: Mapping[str, Any], number: int, environ: Mapping[str, str]) -
         plugin_database_url=checked("plugin_database_url", check_plugin_database_url, "none"),
         plugin_command=None if command is None else tuple(shlex.split(str(command))),
         default=default,
+        kv=None if kv is None else kv == "on",
     )

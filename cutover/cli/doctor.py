@@ -70,7 +70,7 @@ async def _examine(only: str | None) -> list[Finding]:
     found.append(_admin(settings))
     for tenant in settings.tenants:
         if only in (None, tenant.name):
-            found += [one async for one in _tenant(tenant, kv=settings.kv == "on")]
+            found += [one async for one in _tenant(tenant, kv=settings.kv == "on" if tenant.kv is None else tenant.kv)]
     found.append(_daemon(environ))
     return found
 

@@ -8,6 +8,7 @@ like live ones. workspace_memory is the authority throughout, so nothing is lost
 
 import asyncio
 import random
+from typing import Any
 
 from cutover.domain.errors import CutoverError, LockTimeout, OperatorError
 from cutover.domain.events import KvSwitched, Observer, TaskFailed
@@ -27,6 +28,7 @@ class KvSwitch:
         self._observer = observer
         self.on = on
         self._applied = False
+        self._did: str | None = None
 
     async def start(self) -> None:
         """Make the capture what the switch says. Raises `OperatorError` where there is no K/V to copy.
@@ -37,7 +39,7 @@ class KvSwitch:
             raise OperatorError(
                 f"CUTOVER_KV is on, but tenant {self._tenant} has no fitting table public.workspace_memory"
                 f" (it lacks {lacks})",
-                next_step="set CUTOVER_KV=off for this deployment, or migrate workspace-server first",
+                next_step="bring workspace-server up to date, or set CUTOVER_KV=off (for one tenant: its key kv)",
             )
         for attempt in range(_ATTEMPTS):
             try:
@@ -48,6 +50,10 @@ class KvSwitch:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter, so that two daemons part ways
             else:
                 return
+
+    def status(self) -> dict[str, Any]:
+        """For `cutover status`: the switch of this daemon, and what it did with it (None: nothing yet)."""
+        return {"switch": "on" if self.on else "off", "applied": self._did}
 
     async def run(self) -> None:
         """Finish what a lock or a crash left undone, for ever."""
@@ -79,7 +85,7 @@ class KvSwitch:
 
     async def _apply(self) -> None:
         did = await self._store.switch(self.on)
-        self._applied = True
+        self._applied, self._did = True, did
         self._observer(KvSwitched(self._tenant, self.on, did))
 
     def _failed(self, error: CutoverError) -> None:

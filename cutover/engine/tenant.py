@@ -343,6 +343,7 @@ class Tenant:
             **self._readiness.status(),
             **self.findings.status(),
             "backfill": await self.operations.backfill_status(),
+            "kv": self._kv.status(),
             "plugin_child_pid": self.plugin_child_pid,
         }
 

@@ -111,13 +111,14 @@ begin
         v_locked := array(select unnest(v_locked) except select unnest(v_marked));
     end if;
     -- What the rules here do not cover goes the contract's way: the journal has a word on it, the plugin itself has
-    -- refused it before, or its vector is none of ours.
+    -- refused it before, its vector is none of ours, or a K/V row wants the same id (its delivery quarantines the row).
     v_aside := array(
         select i.id from unnest(v_locked) as i (id)
         where exists (select from cutover.native n where n.memory_id = i.id)
            or exists (select from cutover.journal j where j.memory_id = i.id and j.state in ('intent', 'applied'))
            or exists (select from cutover.quarantine q where q.memory_id = i.id and q.reason = 'refused_by_plugin')
-           or exists (select from cutover.extra e where e.memory_id = i.id and cardinality(e.embedding) <> 1536));
+           or exists (select from cutover.extra e where e.memory_id = i.id and cardinality(e.embedding) <> 1536)
+           or exists (select from cutover.kv k where k.memory_id = i.id));
     if cardinality(v_aside) > 0 then
         insert into cutover.mark (memory_id, rev, origin, writer)
         select i.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_aside) as i (id) order by i.id

@@ -124,3 +124,23 @@ async def test_what_cannot_be_is_refused(
         with pytest.raises(kind):
             await s.tenant.operations.start_backfill(apply=True, source=RowSource.KV, actor="test", **arguments)
         assert s.tenant._backfill.progress is None or not s.tenant._backfill.progress.under_way
+
+
+async def test_a_copy_by_sql_does_not_hide_a_row_whose_id_a_memory_has(database: str) -> None:
+    memory = kv_id(CHILD, "k")
+    async with kv_scene(database, rows=[(memory, CHILD, "memory", "LOCAL")]) as s:
+        await put(s.database, CHILD, "k", 1)
+        await s.enter(Phase.A1)
+        await s.step(Phase.A2)
+        async with s.database.transaction() as both:  # so that nobody delivers in between
+            epoch = await both.fetchval("SELECT epoch FROM cutover.phase_state")
+            await both.execute("SELECT cutover.open_kv_backfill($1)", epoch)
+            await both.execute("SELECT cutover.kv_backfill_chunk($1, 10)", epoch)
+            await both.execute("SELECT cutover.open_backfill($1, 'tenant', NULL)", epoch)
+            await both.execute("SELECT cutover.copy_chunk($1, 'tenant', NULL, 10)", epoch)
+        await s.quiet()
+        assert await s.content(memory) == "memory"
+        assert (
+            await s.database.fetchval("SELECT reason FROM cutover.quarantine WHERE memory_id = $1", memory)
+            == "id_taken"
+        )

@@ -259,6 +259,7 @@ database_url = "postgres://127.0.0.1/globex"
 plugin_url = "unix:/run/globex.sock"
 plugin_database_url = "none"
 plugin_command = "plugin --for globex"
+kv = "on"
 """
 
 
@@ -277,6 +278,7 @@ def test_the_tenants_file(tmp_path: Path) -> None:
     assert (acme.plugin_database_url, acme.plugin_command) == (None, None)
     assert (globex.plugin_url, globex.plugin_database_url, globex.default) == ("unix:/run/globex.sock", "none", False)
     assert globex.plugin_command == ("plugin", "--for", "globex")
+    assert (acme.kv, globex.kv) == (None, True)
     assert "hunter2" not in str(settings.redacted())
 
 
@@ -291,6 +293,7 @@ def test_the_tenants_file(tmp_path: Path) -> None:
         (("env:ACME_DB", "file:/not/there"), "file:/not/there, which cannot be read (No such file or directory); for"),
         (("env:ACME_DB", "postgres://u:hunter2@db/acme"), "holds a password in plain text"),
         (("default = true", 'default = "yes"'), "default is neither"),
+        (('kv = "on"', "kv = true"), 'kv is neither "on" nor "off"'),
         (('name = "globex"', 'name = "globex"\ndefault = true'), "more than one tenant"),
         (("postgres://127.0.0.1/globex", "env:ACME_DB"), "same database_url"),
         ((TENANTS, "title = 'nothing'"), "lists no tenant"),
