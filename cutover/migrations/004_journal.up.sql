@@ -458,7 +458,8 @@ begin
             where x.memory_id = m.memory_id and x.state in ('intent', 'applied') and (x.native or $2)
             order by x.seq desc limit 1) j on true
         -- A memory goes before a K/V row, and a row that has expired is as good as gone.
-        cross join lateral (select k.memory_id is not null and not cutover.is_memory(m.memory_id, $2) as is_kv) i
+        cross join lateral (  -- offset 0: asked once per row, not once per column
+            select k.memory_id is not null and not cutover.is_memory(m.memory_id, $2) as is_kv offset 0) i
         cross join lateral (
             select is_kv and v.key is not null and (v.expires_at is null or v.expires_at > clock_timestamp()) as from_kv) g
         cross join lateral (select j.seq is not null and ($2 or a.id is null) as from_journal) f

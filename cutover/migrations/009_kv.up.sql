@@ -352,18 +352,20 @@ begin
     return coalesce(cardinality(v_ids), 0);
 end $$;
 
--- Record that it is tidy, if it is.
+-- Record that it is tidy, if it is. (In A0 it may stay untidy for long, and be asked often.)
 create function cutover.kv_tidied() returns boolean
 language plpgsql as $$
+declare
+    v_captured boolean := (select c.captured from cutover.kv_capture c for update);
 begin
-    if (select c.captured from cutover.kv_capture c for update) then
-        update cutover.kv_capture c set untidy = exists (
-            select from cutover.kv k
-            where not exists (select from public.workspace_memory v where v.workspace_id = k.workspace_id and v.key = k.key));
-    else
-        update cutover.kv_capture c set untidy = exists (select from cutover.kv k);
+    if v_captured and exists (
+        select from cutover.kv k
+        where not exists (select from public.workspace_memory v where v.workspace_id = k.workspace_id and v.key = k.key))
+       or not v_captured and exists (select from cutover.kv k) then
+        return false;
     end if;
-    return (select not c.untidy from cutover.kv_capture c);
+    update cutover.kv_capture c set untidy = false where c.untidy;
+    return true;
 end $$;
 
 -- Open (or reopen, in a new generation) the K/V cursor. In A3 as well: workspace_memory stays the authority there.
