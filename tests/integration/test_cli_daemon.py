@@ -89,6 +89,11 @@ def test_the_whole_move_and_back(command: Command) -> None:
     assert "steps go one at a time" in skipped.stderr
 
     assert command("phase", "promote", "--yes").returncode == 0
+    off = command("backfill", "--apply", "--source", "kv", "--yes")
+    assert off.returncode == 3
+    assert "K/V is not captured" in off.stderr
+    assert "CUTOVER_KV=on" in off.stderr
+    assert command.json("status")[0]["kv"] == {"switch": "off", "applied": "kept"}
     plan = command.json("backfill", "--dry-run")
     assert (plan["rows"], plan["placeable"]) == (ROWS, ROWS)
     _steer_a_backfill(command)
