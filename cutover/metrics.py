@@ -70,7 +70,7 @@ DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
 SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
 FAULTS: Final = ("missing", "changed", "extra", "resurrected")
 SWEEPS: Final = ("count", "digest", "recall", "verify")
-SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "failed", "not_applicable")
+SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "untrusted", "failed", "not_applicable")
 BACKFILL_OUTCOMES: Final = ("marked", "copied", "unchanged", "already", "quarantined")
 THROTTLES: Final = REASONS
 VISIBILITY: Final = tuple(direction.value for direction in Direction)
@@ -432,7 +432,7 @@ class MetricsObserver:
         self._child(m.sweeps, event.tenant, event.kind, _bound(event.outcome, SWEEP_OUTCOMES)).inc()
         self._child(m.sweep_duration, event.tenant, event.kind).observe(event.seconds)
         self._child(m.sweep_coverage, event.tenant, event.kind).set(event.coverage)
-        if event.outcome not in ("failed", "not_applicable"):
+        if event.outcome not in ("failed", "untrusted", "not_applicable"):
             self._child(m.sweep_success, event.tenant, event.kind).set(self._clock())
         if event.ledger is None:
             return

@@ -238,11 +238,16 @@ def _judge(kind: str, result: dict[str, Any]) -> None:
     if kind == "digest" and result.get("trusted") is False and outcome != "failed":
         say(f"not trusted: {why or 'a planted fault was missed'}", "red")
         raise click.exceptions.Exit(DIVERGENT)
-    if outcome == "clean":
+    if outcome == "clean" and kind == "digest" and result.get("full") is False:
+        compared = result.get("compared", 0)
+        say(f"clean: {compared} memories that were delivered since the last sweep hold the same; --full looks at all")
+    elif outcome == "clean":
         accepted = sum((result.get("accepted") or {}).values())
         say(_CLEAN[kind] + (f"; {accepted} accepted differences aside" if accepted else ""), "green")
     elif outcome in ("partial", "not_applicable"):
         say(f"{outcome}: {why or 'not everything could be looked at, so this proves nothing about the rest'}", "yellow")
+        if outcome == "partial" and kind != "recall" and result.get("via") != "contract":
+            raise click.exceptions.Exit(DIVERGENT)  # whoever goes on with && must not take it for a proof
     elif outcome in ("drift", "divergent"):
         say(_DIFFERENT[kind].format(why=why), "red")
         raise click.exceptions.Exit(DIVERGENT)

@@ -152,7 +152,8 @@ def decide(
     """Carry one memory's open findings on after another look that saw `again`.
 
     `unsettled`: the memory carries a mark or was delivered during the look, so the look says nothing. Confirmed and
-    accepted findings end when they are not seen any more; a repaired one that is still seen is suspect once more.
+    accepted findings end when they are not seen any more; a repaired one that is still seen is suspect once more, and
+    so is an accepted one of a memory that was delivered since.
     """
     suspects = frozenset(each for each, state in open_.items() if state is DivergenceState.SUSPECT)
     others = open_.keys() - suspects
@@ -168,11 +169,13 @@ def decide(
     )
     early = not delivered_between and seconds_between < t_z
     repaired = frozenset(each for each in others if open_[each] is DivergenceState.REPAIRED)
+    # Somebody answered for what was there then. What was delivered since is another thing.
+    void = frozenset(each for each in others & again if delivered_between and open_[each] is DivergenceState.ACCEPTED)
     known = verdict.suspect & suspects
     return Decision(
         confirmed=verdict.confirmed,
         renewed=frozenset() if early else known,
-        gone=verdict.gone | (others - again),
-        fresh=(verdict.suspect - suspects) | (repaired & again),
+        gone=verdict.gone | (others - again) | void,
+        fresh=(verdict.suspect - suspects) | (repaired & again) | void,
         kept=known if early else frozenset(),
     )

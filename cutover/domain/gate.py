@@ -103,6 +103,8 @@ class DigestEvidence:
     trusted: bool
     coverage: float
     age_seconds: float
+    open_findings: int = 0
+    """Confirmed findings, and repaired ones that no sweep has found in order yet, as of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Evidence:
     quarantine_acknowledged: int = 0
 
     digest: DigestEvidence | None = None
-    """The last full digest sweep of this generation; None: there was none."""
+    """The last full digest sweep of this phase's epoch; None: there was none."""
     digest_max_age_seconds: float = 129_600.0
     recall_overlap: float | None = None
     """Mean overlap@10 of the last recall sweep, 0..1."""
@@ -346,7 +348,7 @@ def digest(e: Evidence) -> Check:
     seen = e.digest
     good = False
     if seen is None:
-        why = "no full digest sweep has come to an end since A1 was entered"
+        why = "no full digest sweep has come to an end since this phase was entered"
     elif not seen.trusted:
         why = "the last full digest sweep missed planted faults, so it proves nothing"
     elif seen.age_seconds > e.digest_max_age_seconds:
@@ -355,9 +357,12 @@ def digest(e: Evidence) -> Check:
         why = f"the last full digest sweep was {seen.outcome}"
     elif seen.coverage < 1:
         why = f"the last full digest sweep could look at {seen.coverage:.1%} of the memories"
+    elif seen.open_findings:
+        why = f"{seen.open_findings} findings are open: confirmed, or repaired and not seen in order yet"
     else:
         good, why = True, f"the last full digest sweep was clean and trusted, {seen.age_seconds / 60:.0f} min ago"
-    next_step = "cutover divergence list --groups" if seen is not None and seen.outcome == "divergent" else ""
+    divergent = seen is not None and (seen.outcome == "divergent" or seen.open_findings > 0)
+    next_step = "cutover divergence list --groups" if divergent else ""
     return Check(
         "digest",
         _verdict(good),

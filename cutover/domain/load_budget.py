@@ -26,6 +26,9 @@ class LoadPolicy:
     """Seconds after which a statement is cut off: many times its target, because a slow disk is no reason to fail, and
     few enough not to be in anybody's way."""
 
+    longest_of_all: float = 60.0
+    """What a statement over the smallest chunk may take in the end."""
+
     def statement_timeout(self) -> float:
         """Seconds that a statement may take."""
         return max(self.longest_statement, 4 * self.chunk_seconds)

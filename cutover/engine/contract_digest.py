@@ -128,12 +128,12 @@ class ContractRun(DigestRun):
         drawn = sum(each.rows for each in self._namespaces.values())
         return super().progress() | {"share": round(drawn / self._rows, 4) if self._rows else 0.0}
 
-    async def _since(self, now: Situation) -> int | None:
+    async def _since(self, now: Situation) -> str | None:
         """As `DigestRun._since`; beyond so many deliveries a draw tells more than looking every one of them up."""
         since = await super()._since(now)
         if since is None:
             return None
-        many = await self._reader.delivered_count(since, now.horizon, MANY_DELIVERED)
+        many = await self._reader.delivered_count(since, now.snapshot, MANY_DELIVERED)
         return None if many >= MANY_DELIVERED else since
 
     async def _whole(self) -> None:

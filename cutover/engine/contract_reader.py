@@ -119,9 +119,9 @@ class ContractReader(ContractSide):
             if gone is None or memory.expires_at is None or memory.expires_at > gone
         }
 
-    async def about(self, ids: Collection[UUID], horizon: int) -> dict[UUID, About]:
+    async def about(self, ids: Collection[UUID], snapshot: str) -> dict[UUID, About]:
         """As `DigestReader.about`; what the last look could not look up counts as marked: nothing is known of it."""
-        about = await super().about(ids, horizon)
+        about = await super().about(ids, snapshot)
         return {id_: replace(each, marked=True) if id_ in self._unknown else each for id_, each in about.items()}
 
     async def held_of(self, workspace_id: UUID) -> list[UUID]:

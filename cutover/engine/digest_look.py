@@ -1,6 +1,6 @@
 """One careful look at some memories on both sides: the step that every finding goes through (architecture §4).
 
-The order of reading is what makes it safe. The horizon is taken first, then what is expected, then what is held, and
+The order of reading is what makes it safe. The snapshot is taken first, then what is expected, then what is held, and
 last of all whether anything was marked or delivered meanwhile. So a memory that changed during the look is recognised
 by that last question, and one that changes after it by the same question at the second look.
 """
@@ -17,7 +17,7 @@ from cutover.stores.digest_findings import Suspicion
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one look saw of one memory. `unsettled`: marked, or delivered while we looked, so nothing can be said.
-    `delivered_since`: from the earlier look's horizon on."""
+    `delivered_since`: after the earlier look."""
 
     memory_id: UUID
     expected: ExpectedRow | None
@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look: when and at which horizon, and what it saw by id."""
+    """One look: when and at which snapshot, and what it saw by id."""
 
     situation: Situation
     seen: Mapping[UUID, Seen]
@@ -42,10 +42,10 @@ async def look_at(
     ids: Collection[UUID],
     limits: Limits,
     *,
-    since: Mapping[UUID, int] | None = None,
+    since: Mapping[UUID, str] | None = None,
     reached: bool = False,
 ) -> Look:
-    """Look at `ids` on both sides. `since`: horizons of earlier looks, by id. `reached`: none of them may be missing,
+    """Look at `ids` on both sides. `since`: snapshots of earlier looks, by id. `reached`: none of them may be missing,
     wherever the backfill is.
 
     Raises the errors of `DigestReader`.
@@ -54,7 +54,7 @@ async def look_at(
     limits.at_one_instant(situation)
     expected = await reader.expected(salt, ids, situation, limits, reached=reached)
     held = await reader.held(salt, ids, limits)
-    about = await reader.about(ids, situation.horizon)
+    about = await reader.about(ids, situation.snapshot)
     delivered = await _delivered_since(reader, since or {})
     return Look(
         situation,
@@ -69,10 +69,11 @@ def _seen(
     memory_id: UUID, expected: ExpectedRow | None, held: Held | None, about: About, delivered: Collection[UUID]
 ) -> Seen:
     classes = classify(expected.state if expected else None, held, deleted=about.deleted)
-    if about.quarantined:
-        # Not expected. What the plugin may still hold of it was refused there, or is the authority's only copy: the
-        # quarantine itself is what somebody has to settle.
-        classes = frozenset()
+    if about.quarantined is not None:
+        # Not expected, so held wrongly, unless the plugin itself refused what was new: then it may hold what was
+        # before, and the quarantine is what somebody has to settle.
+        wrong = held is not None and about.quarantined != "refused_by_plugin"
+        classes = frozenset({DivergenceClass.NAMESPACE} if wrong else ())
     return Seen(
         memory_id, expected, held, classes, about.marked or about.delivered, memory_id in delivered, about
     )  # fmt: skip
@@ -90,13 +91,13 @@ def suspicion(seen: Seen, classes: frozenset[DivergenceClass] | None = None) -> 
     )
 
 
-async def _delivered_since(reader: DigestReader, since: Mapping[UUID, int]) -> frozenset[UUID]:
-    """Which memories were delivered from their own earlier horizon on."""
-    by_horizon: dict[int, list[UUID]] = {}
-    for memory_id, horizon in since.items():
-        by_horizon.setdefault(horizon, []).append(memory_id)
+async def _delivered_since(reader: DigestReader, since: Mapping[UUID, str]) -> frozenset[UUID]:
+    """Which memories were delivered after their own earlier snapshot."""
+    by_snapshot: dict[str, list[UUID]] = {}
+    for memory_id, snapshot in since.items():
+        by_snapshot.setdefault(snapshot, []).append(memory_id)
     found: set[UUID] = set()
-    for horizon, group in by_horizon.items():
-        about = await reader.about(group, horizon)
+    for snapshot, group in by_snapshot.items():
+        about = await reader.about(group, snapshot)
         found |= {memory_id for memory_id, each in about.items() if each.delivered}
     return frozenset(found)

@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from cutover.domain.divergence import DivergenceClass, DivergenceState
 from cutover.domain.errors import CutoverError, OperatorError, StatementTimeout
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
-from cutover.engine.canary_faults import EXPECTED_FAULTS, HELD_FAULTS, CanaryFaults, judge
+from cutover.engine.canary_faults import EXPECTED_FAULTS, FAULTS_NAMESPACE, HELD_FAULTS, CanaryFaults, judge
 from cutover.engine.digest_look import look_at, suspicion
 from cutover.engine.digest_settle import MendTimes, SecondLooks
 from cutover.stores.digest import (
@@ -35,7 +35,10 @@ _LOOK = 500
 """Memories per look."""
 _LISTED = 8192
 """Rows of differing buckets that are listed at once."""
-_COUNTS = ("expected_rows", "plugin_rows", "compared", "chunks", "differing_buckets", "suspects", "in_flight")
+_COUNTS = (
+    *("expected_rows", "plugin_rows", "compared", "chunks", "differing_buckets", "suspects", "in_flight"),
+    *("unreached", "epoch", "done"),
+)
 _BUSY_SECONDS = 0.5
 _MANY_DELIVERED = 100_000
 """With more deliveries than this since the last sweep a full one is the quicker way to look at them."""
@@ -89,6 +92,13 @@ class Tally:
     differing_buckets: int = 0
     suspects: int = 0
     in_flight: int = 0
+    unreached: int = 0
+    """Expected rows in ranges that the backfill had not reached when they were looked at."""
+    done: int = 0
+    """1 once every range was compared: what is left are the second looks."""
+    epoch: int = 0
+    snapshot: str = ""
+    """Taken when the sweep began: what was delivered after it is the next incremental sweep's."""
     mended: int = 0
     throttled: float = 0.0
     canary: dict[UUID, frozenset[DivergenceClass]] = field(default_factory=dict)
@@ -99,14 +109,16 @@ class Tally:
         """For a checkpoint."""
         return {
             "position": str(self.position) if self.position else None,
+            "snapshot": self.snapshot,
             **{name: getattr(self, name) for name in _COUNTS},
             "canary": {str(key): sorted(value) for key, value in self.canary.items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Tally":
-        """What `as_json` gave."""
+        """What `as_json` gave. Raises `ValueError`, `TypeError` or `AttributeError` for anything else."""
         tally = cls(position=UUID(data["position"]) if data.get("position") else None)
+        tally.snapshot = str(data.get("snapshot", ""))
         for name in _COUNTS:
             setattr(tally, name, int(data.get(name, 0)))
         for key, value in data.get("canary", {}).items():
@@ -150,6 +162,8 @@ class DigestRun:
         self._started = time.monotonic()
         self._done_before = tally.compared
         self._statements = 0.0
+        self.still_ours: Callable[[], Awaitable[None]] = _always
+        """Raises when the lock that this run was begun under is lost."""
 
     # -- from outside -------------------------------------------------------------------------------------------
 
@@ -190,25 +204,41 @@ class DigestRun:
             return {"outcome": "partial", "trusted": False, "full": full, "coverage": 0.0, "why": why}
         since = None if full else await self._since(situation)
         self._full = since is None
-        if self._tally.position is None:
-            self._planted = await self._canaries.plant(self._run)
-        else:
-            self._planted = await self._canaries.planted_by(self._run)
+        await self._begin(situation)
         if self._scope.workspace_id is not None:
             await self._one_workspace(self._scope.workspace_id)
         elif since is None:
             await self._whole()
         else:
-            await self._changed(since, situation.horizon)
-        return await self._outcome(situation, await self._settle())
+            await self._changed(since, situation.snapshot)
+        await self._faults_again()
+        undecided = 0
+        if judge(self._planted, self._tally.canary).trusted:
+            # A sweep that is blind, or sees ghosts, confirms nothing and closes nothing.
+            undecided = await self._settle()
+        return await self._outcome(situation, undecided)
 
-    async def _since(self, now: Situation) -> int | None:
-        """The horizon from which an incremental sweep looks; None: there is nothing to build on, so a full one."""
+    async def _begin(self, situation: Situation) -> None:
+        """Plant faults, or go on with those of a run that was killed. That one begins anew where its part was compared
+        in another situation, or under faults that are not there any more."""
+        tally = self._tally
+        if tally.position is not None:
+            self._planted = await self._canaries.planted_by(self._run)
+            if tally.epoch == situation.epoch and self._planted:
+                return
+            self._tally = tally = Tally()
+        tally.epoch, tally.snapshot = situation.epoch, situation.snapshot
+        self._planted = await self._canaries.plant(self._run)
+
+    async def _since(self, now: Situation) -> str | None:
+        """The snapshot after which an incremental sweep looks; None: there is nothing to build on, so a full one."""
         last = self._last
-        if last is None or last.get("generation") != str(now.generation) or "horizon" not in last:
+        if last is None or last.get("generation") != str(now.generation) or not last.get("snapshot"):
             return None
-        since = int(last["horizon"])
-        many = await self._reader.delivered_count(since, now.horizon, _MANY_DELIVERED)
+        since = str(last["snapshot"])
+        if _end_of(since) > _end_of(now.snapshot):
+            return None  # of another server: the database was moved, or went back in time
+        many = await self._reader.delivered_count(since, now.snapshot, _MANY_DELIVERED)
         return None if many >= _MANY_DELIVERED else since
 
     async def _outcome(self, situation: Situation, undecided: int) -> dict[str, Any]:
@@ -216,17 +246,22 @@ class DigestRun:
         open_ = await self._findings.count_open()
         confirmed = open_[DivergenceState.CONFIRMED]
         verdict = judge(self._planted, tally.canary)
-        now = await self._reader.situation()
-        coverage = 1.0
-        if self._full and not now.everything_reached and not self._scope.everything:
-            coverage = tally.compared / tally.expected_rows if tally.expected_rows else 0.0
-        outcome, why = "clean", ""
-        if sum(confirmed.values()):
-            outcome = "divergent"
+        repaired = sum(open_[DivergenceState.REPAIRED].values())
+        waiting = 0
+        if self._scope.everything:
+            waiting = await self._reader.waiting(self._scope.workspace_id, self._policy.t_z)
+        if not verdict.trusted:
+            outcome, why = "untrusted", "planted faults were missed, or intact rows reported: this sweep is no evidence"
+        elif sum(confirmed.values()):
+            outcome, why = "divergent", ""
         elif undecided:
             outcome, why = "partial", f"{undecided} memories kept changing and could not be looked at twice in peace"
-        if not verdict.trusted:
-            why = "planted faults were missed, or intact rows reported: this sweep is no evidence"
+        elif repaired:
+            outcome, why = "partial", f"{repaired} repaired findings still wait for their delivery"
+        elif waiting:
+            outcome, why = "partial", f"{waiting} memories wait for delivery (cutover status): they were not compared"
+        else:
+            outcome, why = "clean", ""
         return {
             "outcome": outcome,
             "trusted": verdict.trusted,
@@ -235,7 +270,7 @@ class DigestRun:
             "phase": situation.phase.value,
             "epoch": situation.epoch,
             "generation": str(situation.generation),
-            "horizon": situation.horizon,
+            "snapshot": tally.snapshot,
             "expected_rows": tally.expected_rows,
             "plugin_rows": tally.plugin_rows,
             "compared": tally.compared,
@@ -246,14 +281,24 @@ class DigestRun:
             "accepted": open_[DivergenceState.ACCEPTED],
             "mended": tally.mended,
             "in_flight": tally.in_flight,
-            "coverage": round(coverage, 6),
+            "waiting": waiting,
+            "coverage": round(self._coverage(), 6),
             "why": why,
         }
+
+    def _coverage(self) -> float:
+        """The share of the expected rows that were compared; for an incremental one that of the sweep it builds on."""
+        tally = self._tally
+        if not self._full:
+            return float((self._last or {}).get("coverage", 0.0))
+        return 1.0 - tally.unreached / tally.expected_rows if tally.expected_rows else 1.0
 
     # -- a full sweep -------------------------------------------------------------------------------------------
 
     async def _whole(self) -> None:
         await self._reader.begin_full()
+        if self._tally.done:
+            return
         low = self._tally.position or FIRST_ID
         while True:
             await self._wait_while_busy()
@@ -264,8 +309,10 @@ class DigestRun:
             except StatementTimeout:
                 smaller = self._load.after_timeout(size)
                 if smaller is None:
-                    raise
-                self._size = smaller
+                    if self._limits.statement >= self._load.longest_of_all:
+                        raise
+                    self._limits.statement *= 2  # a few rows that take long are rather waited for than never compared
+                self._size = smaller or size
                 continue
             worked = time.monotonic() - started
             self._size = self._load.next_size(size, worked)
@@ -298,15 +345,24 @@ class DigestRun:
             # Legacy rows need not be there yet; what is there must be right, and nothing else may be.
             there = [each for each in await self._reader.held_ids(low, high, self._limits) if each not in self._planted]
             must = await self._reader.must_be_there(low, high, self._limits)
-            suspicions = await self._look(sorted({*there, *must}))
+            # What was delivered in an earlier generation may be stale: nothing captured changes in A0.
+            began = situation.generation_began
+            suspicions = [
+                each
+                for each in await self._look(sorted({*there, *must}))
+                if _is_ours(each) or began is None or (each.delivered_at is not None and each.delivered_at >= began)
+            ]
             self._tally.plugin_rows += len(there)
             self._tally.compared += len(there)
-            self._tally.expected_rows += await self._reader.expected_count(low, high, self._limits)
+            rows = await self._reader.expected_count(low, high, self._limits)
+            self._tally.expected_rows += rows
+            self._tally.unreached += rows
         if self._scope.everything:
             self._tally.workspaces.update(await self._reader.expected_workspaces(low, high, self._limits))
         self._tally.chunks += 1
         self._tally.suspects += len(suspicions)
         self._tally.position = UUID(int=high.int + 1) if high != LAST_ID else LAST_ID
+        self._tally.done = int(high == LAST_ID)
         await self._findings.stretch(self._run, situation, suspicions, buckets, self._tally.as_json())
         return high
 
@@ -357,7 +413,7 @@ class DigestRun:
 
     # -- an incremental sweep -----------------------------------------------------------------------------------
 
-    async def _changed(self, since: int, before: int) -> None:
+    async def _changed(self, since: str, before: str) -> None:
         past: UUID | None = None
         for page in _pages(sorted(self._planted), _LOOK):
             await self._findings.suspect(self._run, await self._check_phase(), await self._look(page, reached=True))
@@ -386,22 +442,26 @@ class DigestRun:
             for seen in look.seen.values():
                 if seen.memory_id in self._planted:
                     self._tally.canary[seen.memory_id] = seen.classes
+                elif seen.about.planted or (seen.held is not None and seen.held.namespace == FAULTS_NAMESPACE):
+                    continue  # of another sweep, or left behind by one
                 elif seen.unsettled:
                     self._tally.in_flight += 1
                 elif seen.classes:
                     found.append(suspicion(seen))
         return found
 
-    async def _settle(self) -> int:
-        """The second looks; gives how many findings stayed undecided."""
+    async def _faults_again(self) -> None:
+        """Planted faults pass through a second look as well: only what both looks saw counts."""
         again = await look_at(self._reader, self._salt, sorted(self._planted), self._limits, reached=True)
         for memory_id, seen in again.seen.items():
-            # Planted faults pass through a second look as well: only what both looks saw counts.
             self._tally.canary[memory_id] = self._tally.canary.get(memory_id, frozenset()) & seen.classes
+
+    async def _settle(self) -> int:
+        """The second looks; gives how many findings stayed undecided."""
         looks = SecondLooks(
             self._reader, self._findings, self._run, self._salt, self._limits,
             t_z=self._policy.t_z, rounds=self._policy.rounds, mend_times=self._stores.mend_times,
-            pause=self._pause, check_phase=self._check_phase,
+            pause=self._pause, check_phase=self._check_phase, rest=self._rest, everything=self._full,
         )  # fmt: skip
         undecided = await looks.settle()
         self._tally.mended = looks.mended
@@ -410,6 +470,7 @@ class DigestRun:
     # -- not being in the way -----------------------------------------------------------------------------------
 
     async def _check_phase(self) -> Situation:
+        await self.still_ours()
         situation = await self._reader.situation()
         self._limits.at_one_instant(situation)
         if situation.epoch != self._epoch:
@@ -421,6 +482,11 @@ class DigestRun:
             await self._pause(_BUSY_SECONDS, why)
             await self._check_phase()
 
+    async def _rest(self, worked: float) -> None:
+        self._statements += worked
+        await self._pause(self._load.rest(worked), "resting (CUTOVER_SWEEP_LOAD)")
+        await self._wait_while_busy()
+
     async def _pause(self, seconds: float, why: str) -> None:
         if seconds <= 0:
             return
@@ -428,6 +494,21 @@ class DigestRun:
         await asyncio.sleep(seconds)
         self._why_waiting = ""
         self._tally.throttled += seconds
+
+
+async def _always() -> None:
+    return None
+
+
+def _end_of(snapshot: str) -> int:
+    """The first transaction that had not begun at a snapshot (`xmin:xmax:…`)."""
+    return int(snapshot.split(":")[1])
+
+
+def _is_ours(each: Suspicion) -> bool:
+    """Whether a memory in a range that the backfill has not reached must be right all the same: natives and K/V rows
+    live in the plugin only, and what nobody expects should not be there at all."""
+    return each.expected is None or each.expected.source != "memory"
 
 
 async def _of(awaitable: Awaitable[Any]) -> Any:

@@ -4,6 +4,7 @@ What both looks saw, with nothing delivered in between, is confirmed. What is in
 looked at again, a few rounds long. Creation times are set right at once: nothing but the order hangs on them.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
@@ -15,6 +16,8 @@ from cutover.stores.digest_findings import DigestFindings, OpenFinding, Pair, Su
 
 _LOOK = 500
 """Memories per look."""
+_FEW = 10_000
+"""So many open findings are looked at again by every sweep; more by full ones only."""
 
 MendTimes = Callable[[Mapping[UUID, datetime]], Awaitable[frozenset[UUID]]]
 """Sets creation times in the plugin's database; gives the ids that were changed."""
@@ -38,7 +41,11 @@ class SecondLooks:
         mend_times: MendTimes,
         pause: Pause,
         check_phase: Callable[[], Awaitable[object]],
+        rest: Callable[[float], Awaitable[None]],
+        everything: bool,
     ) -> None:
+        """`everything`: not only suspects, all that is open; else that only while there is not much of it."""
+        self._everything = everything
         self._reader = reader
         self._findings = findings
         self._run = run
@@ -49,13 +56,16 @@ class SecondLooks:
         self._mend_times = mend_times
         self._pause = pause
         self._check_phase = check_phase
+        self._rest = rest
         self.mended = 0
         """Creation times that were set right."""
 
     async def settle(self) -> int:
         """Look again at everything that is open until it is decided; gives how many findings stayed undecided."""
+        open_ = await self._findings.count_open()
+        few = sum(sum(classes.values()) for classes in open_.values()) <= _FEW
         for number in range(self._rounds):
-            latest = await self._pass(everything=number == 0)
+            latest = await self._pass(everything=number == 0 and (self._everything or few))
             if latest is None:
                 return 0
             if number < self._rounds - 1:
@@ -80,12 +90,14 @@ class SecondLooks:
             }
             if wanted:
                 await self._check_phase()
+                started = time.monotonic()
                 waiting = await self._look_again(wanted)
+                await self._rest(time.monotonic() - started)
                 latest = max((each for each in (latest, waiting) if each is not None), default=None)
         return latest
 
     async def _look_again(self, open_: Mapping[UUID, list[OpenFinding]]) -> datetime | None:
-        since = {memory_id: min(each.horizon for each in mine) for memory_id, mine in open_.items()}
+        since = {memory_id: min(mine, key=lambda each: each.looked_at).snapshot for memory_id, mine in open_.items()}
         look = await look_at(self._reader, self._salt, sorted(open_), self._limits, since=since, reached=True)
         decisions: dict[UUID, Decision] = {}
         waiting: list[datetime] = []
@@ -96,7 +108,7 @@ class SecondLooks:
             )
             decision = decide(
                 {each.what: each.state for each in mine},
-                seen.classes,
+                frozenset() if seen.about.planted else seen.classes,
                 seconds_between=(look.situation.at - looked_at).total_seconds(),
                 t_z=self._t_z,
                 delivered_between=seen.delivered_since,

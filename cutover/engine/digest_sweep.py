@@ -17,10 +17,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.divergence import DivergenceState
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepCanary, SweepFinished, TaskFailed
 from cutover.domain.gate import DigestEvidence
@@ -30,6 +30,7 @@ from cutover.stores.runs import Run, Runs
 from cutover.stores.task_lock import DIGEST_SWEEP, task_lock
 
 KIND = "sweep.digest"
+_RETRY_SECONDS = 2.0
 _UNHURRIED = ("schedule", "backfill")
 """Who does not wait for the outcome: such a sweep rests between its statements."""
 
@@ -65,7 +66,6 @@ class DigestSweeper:
         self._sweep: DigestRun | None = None
         self.last: dict[str, Any] | None = None
         """The outcome of the last sweep that ended here or, at start, in the record."""
-        self._last_full: tuple[dict[str, Any], datetime] | None = None
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -82,25 +82,35 @@ class DigestSweeper:
         self._asked.set()
         return run
 
-    async def due(self, *, full: bool) -> None:
-        """The schedule asks; while a sweep is under way it is content with that one."""
+    async def due(self) -> None:
+        """The schedule asks for an incremental sweep; while one is under way it is content with that one."""
         if not self._busy:
-            await self.request(full=full, requested_by="schedule")
+            await self.request(full=False, requested_by="schedule")
+
+    async def full_due(self, seconds: float) -> None:
+        """The schedule asks for a full sweep, if the last one that came to a result is older than `seconds`. It is
+        wanted until one has come to a result. Raises the errors of `Database`."""
+        last = await self._stores.findings.last_full()
+        if last is None or last[1] >= seconds:
+            self.wish("schedule")
 
     def wish(self, requested_by: str) -> None:
         """A full sweep is wanted after the one under way, if any: a backfill has ended, say."""
         self._wished_by = requested_by
         self._asked.set()
 
-    def evidence(self, generation: int) -> DigestEvidence | None:
-        """What the last full sweep proves in this generation of the move; None: there was none."""
-        if self._last_full is None:
+    async def evidence(self, epoch: int) -> DigestEvidence | None:
+        """What the last full sweep proves since the phase was entered (`epoch`), and how much is open: from the record,
+        whichever daemon swept. None: there was no full sweep. Raises the errors of `Database`."""
+        last = await self._stores.findings.last_full()
+        if last is None or last[0].get("epoch") != epoch:
             return None
-        outcome, ended = self._last_full
-        if outcome.get("generation") != str(generation):
-            return None
-        age = (datetime.now(UTC) - ended).total_seconds()
-        return DigestEvidence(str(outcome["outcome"]), bool(outcome["trusted"]), float(outcome["coverage"]), age)
+        open_ = await self._stores.findings.count_open()
+        unsettled = sum(sum(open_[state].values()) for state in (DivergenceState.CONFIRMED, DivergenceState.REPAIRED))
+        outcome, age = last
+        return DigestEvidence(
+            str(outcome["outcome"]), bool(outcome["trusted"]), float(outcome["coverage"]), age, unsettled
+        )
 
     @property
     def _busy(self) -> bool:
@@ -115,47 +125,60 @@ class DigestSweeper:
 
     async def run(self) -> None:
         """Sweep when asked, for ever; first of all what a crash interrupted."""
-        await self._resume()
+        await self._remember()
+        resumed = False
         while True:
-            await self._asked.wait()
+            # Not at once, perhaps: the session of a daemon that was killed may hold the lock for a while.
+            resumed = resumed or await self._resume()
+            again = not resumed or self._wished_by is not None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_SECONDS if again else None):
+                    await self._asked.wait()
             self._asked.clear()
+            if self._next is None and self._wished_by is not None:
+                await self._open_wished(self._wished_by)
             if self._next is not None:
                 (run, full, who), self._next = self._next, None
                 await self._carry_out(run, full, who, Tally())
-            elif self._wished_by is not None:
-                who, self._wished_by = self._wished_by, None
-                with contextlib.suppress(CutoverError):  # the schedule asks again
-                    await self.request(full=True, requested_by=who)
-            if self._wished_by is not None:
-                self._asked.set()
 
-    async def _resume(self) -> None:
-        """Open runs were left by a crash, unless another daemon is at it: go on with the newest, close the others."""
+    async def _remember(self) -> None:
         while True:
             try:
-                last = await self._runs.last(KIND, finished=True)
-                self.last = last.outcome if last is not None else None
-                self._last_full = await self._full_on_record()
-                async with task_lock(self._database, DIGEST_SWEEP) as ours:
-                    left = await self._left() if ours else None
+                self.last = await self._stores.findings.last_trusted()
             except CutoverError as error:
                 self._failed(error)
-                await asyncio.sleep(1)
-                continue
-            if left is not None:
-                run, checkpoint = left
-                tally = Tally.from_json(checkpoint) if checkpoint else Tally()
-                await self._carry_out(run.id, bool(run.parameters.get("full")), run.requested_by, tally)
-            return
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
 
-    async def _full_on_record(self) -> tuple[dict[str, Any], datetime] | None:
-        for run in await self._runs.recent(KIND, limit=200):
-            if run.state == "finished" and run.outcome and run.outcome.get("full") and run.finished_at is not None:
-                return run.outcome, run.finished_at
-        return None
+    async def _open_wished(self, who: str) -> None:
+        """Begin the full sweep that is wanted, unless somebody else holds the lock: then it stays wanted."""
+        try:
+            async with task_lock(self._database, DIGEST_SWEEP) as lock:
+                free = lock.ours
+            if free:
+                await self.request(full=True, requested_by=who)
+                self._wished_by = None
+        except CutoverError as error:
+            self._failed(error)
+
+    async def _resume(self) -> bool:
+        """Open runs were left by a crash: go on with the newest, close the others. False: somebody may be at it."""
+        try:
+            async with task_lock(self._database, DIGEST_SWEEP) as lock:
+                left = await self._left() if lock.ours else None
+                ours = lock.ours
+        except CutoverError as error:
+            self._failed(error)
+            return False
+        if left is not None:
+            run, checkpoint = left
+            await self._carry_out(run.id, bool(run.parameters.get("full")), run.requested_by, _tally(checkpoint))
+        return ours
 
     async def _left(self) -> tuple[Run, dict[str, Any] | None] | None:
-        left = await self._runs.running(KIND)
+        asked_here = self._next[0] if self._next is not None else None
+        left = [run for run in await self._runs.running(KIND) if run.id != asked_here]
         for run in left[:-1]:
             await self._runs.finish(run.id, "interrupted", {"why": "superseded by a later one"})
         return (left[-1], await self._runs.last_checkpoint(left[-1].id)) if left else None
@@ -167,9 +190,12 @@ class DigestSweeper:
         self._sweep = sweep
         state, outcome = "finished", dict[str, Any]()
         try:
-            async with task_lock(self._database, DIGEST_SWEEP) as ours:
-                if not ours:
-                    raise OperatorError("another daemon is sweeping this tenant", next_step="cutover sweep list")
+            async with task_lock(self._database, DIGEST_SWEEP) as lock:
+                if not lock.ours:
+                    raise OperatorError(
+                        "another sweep or verification of this tenant is under way", next_step="cutover sweep list"
+                    )
+                sweep.still_ours = lock.check
                 await self._before()
                 outcome = await sweep.carry_out(full)
         except CutoverError as error:
@@ -179,21 +205,23 @@ class DigestSweeper:
         except asyncio.CancelledError:
             self._sweep = None  # the record stays open: the next start goes on
             raise
-        await self._close(run, state, outcome, time.monotonic() - started, sweep)
+        await self._close(run, who, state, outcome, time.monotonic() - started, sweep)
 
-    async def _close(self, run: UUID, state: str, outcome: dict[str, Any], seconds: float, sweep: "DigestRun") -> None:
+    async def _close(
+        self, run: UUID, who: str, state: str, outcome: dict[str, Any], seconds: float, sweep: DigestRun
+    ) -> None:
         outcome |= {"seconds": round(seconds, 3), **sweep.time_split(seconds)}
         try:
             await self._runs.finish(run, state, outcome)
-            if outcome.get("full") and "horizon" in outcome:
-                await self._stores.findings.prune(int(outcome["horizon"]))
+            if outcome.get("full") and outcome["trusted"]:
+                await self._stores.findings.prune(outcome["snapshot"])
         except CutoverError as error:
             self._failed(error)
         self._sweep = None
-        if state == "finished":
-            self.last = outcome
-            if outcome.get("full"):
-                self._last_full = (outcome, datetime.now(UTC))
+        if state == "finished" and outcome["trusted"]:
+            self.last = outcome  # what a blind sweep has looked at is looked at again
+        elif state != "finished" and bool(outcome.get("full")) and who in _UNHURRIED and self._wished_by is None:
+            self._wished_by = who  # still wanted
         self._observer(
             SweepFinished(
                 self._tenant, "digest", str(outcome["outcome"]), seconds, float(outcome.get("coverage", 0.0)), None
@@ -204,3 +232,11 @@ class DigestSweeper:
 
     def _failed(self, error: CutoverError) -> None:
         self._observer(TaskFailed(self._tenant, "digest_sweep", type(error).__name__, error.message))
+
+
+def _tally(checkpoint: dict[str, Any] | None) -> Tally:
+    """What a killed sweep had come to; one whose checkpoint cannot be read begins anew."""
+    try:
+        return Tally.from_json(checkpoint) if checkpoint is not None else Tally()
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return Tally()

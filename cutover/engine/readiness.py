@@ -11,7 +11,17 @@ from typing import Any
 
 from cutover.domain.errors import CutoverError
 from cutover.domain.events import GateJudged, Observer
-from cutover.domain.gate import Evidence, HealthReport, Status, every_check, gate, readiness_for, report, serving
+from cutover.domain.gate import (
+    DigestEvidence,
+    Evidence,
+    HealthReport,
+    Status,
+    every_check,
+    gate,
+    readiness_for,
+    report,
+    serving,
+)
 from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
 from cutover.engine.admission import Admission
@@ -101,8 +111,6 @@ class Readiness:
         health, backlog, sweep = self._health, self._reconciler.backlog, self._sweeper.last
         age = None if sweep is None else (datetime.now(UTC) - sweep.finished_at).total_seconds()
         progress = self._backfill.progress
-        generation = state.generation if state is not None else None
-        digest = self._digests.evidence(generation) if self._digests is not None and generation is not None else None
         return Evidence(
             phase=state.phase if state is not None and confirmed else None,
             draining=self._admission.draining,
@@ -122,7 +130,6 @@ class Readiness:
             backfill_remaining=None if progress is None else max(0, progress.total - progress.scanned),
             quarantined=backlog.quarantined if backlog is not None else None,
             quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
-            digest=digest,
             digest_max_age_seconds=self._digest_max_age,
             **_recall_evidence(self._recall),
             recall_max_age_seconds=self._recall_max_age,
@@ -204,7 +211,12 @@ class Readiness:
             "database_reachable": True,
             "schema_version": version,
             "backfill_complete": await self._backfill.complete(),
+            "digest": await self._digest_evidence(),
         }
+
+    async def _digest_evidence(self) -> DigestEvidence | None:
+        state = self._phase.state
+        return await self._digests.evidence(state.epoch) if self._digests is not None and state is not None else None
 
     async def _plugin_tables(self) -> dict[str, Any]:
         if self._plugin_database is None:

@@ -76,6 +76,8 @@ from cutover.stores.strays import PluginStrays
 
 _APPLICATION = "cutover"
 _FLUSH_SECONDS = 5.0
+_FULL_LOOK = 600.0
+"""How often it is asked whether a full digest sweep is due: by the record, so a restart neither hastens nor delays."""
 _RECALL_AGE = 900.0
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
 """Looser than the limiter's own defaults: a latency seen from here includes the turn of our own busy event loop, which
@@ -302,7 +304,7 @@ class Tenant:
         yield f"backfill {self.name}", self._backfill.run
         yield f"sweep {self.name}", lambda: self._sweep_when(due)
         digest = schedule.every(self._options.digest_interval, f"sweep.digest {self.name}")
-        full = schedule.every(self._options.digest_full_interval, f"sweep.digest.full {self.name}")
+        full = schedule.every(min(_FULL_LOOK, self._options.digest_full_interval), f"sweep.digest.full {self.name}")
         yield f"digest {self.name}", self.digests.run
         yield f"verify {self.name}", self._verifier.run
         yield f"digest-due {self.name}", lambda: self._digest_when(digest, full=False)
@@ -377,7 +379,10 @@ class Tenant:
             state = self.phase.state
             if state is not None and state.phase.needs_plugin:
                 with contextlib.suppress(CutoverError):  # the next interval asks again
-                    await self.digests.due(full=full)
+                    if full:
+                        await self.digests.full_due(self._options.digest_full_interval)
+                    else:
+                        await self.digests.due()
 
 
 class Tenants:

@@ -19,7 +19,7 @@ from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestScope, Dige
 from cutover.stores.database import Database
 from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.runs import Runs
-from cutover.stores.task_lock import DIGEST_SWEEP, task_lock
+from cutover.stores.task_lock import DIGEST_SWEEP, TaskLock, task_lock
 from cutover.stores.verify_findings import Mismatch, VerifyFindings
 
 KIND = "verify"
@@ -118,21 +118,22 @@ class Verifier:
                 await self._runs.finish(run, state, outcome)
             except CutoverError as error:
                 self._failed(error)
-            self._observer(SweepFinished(self._tenant, "verify", str(outcome["outcome"]), seconds, 1.0, None))
+            coverage = float(outcome.get("coverage", 0.0))
+            self._observer(SweepFinished(self._tenant, "verify", str(outcome["outcome"]), seconds, coverage, None))
 
     async def _carry_out(self, run: UUID, workspace_id: UUID | None, sample: int | None) -> dict[str, Any]:
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         self._waiting = "a digest sweep is under way"
         while True:
-            async with task_lock(self._database, DIGEST_SWEEP) as ours:
-                if ours:
+            async with task_lock(self._database, DIGEST_SWEEP) as lock:
+                if lock.ours:
                     self._waiting = ""
-                    return await self._verify(run, workspace_id, sample)
+                    return await self._verify(lock, run, workspace_id, sample)
             if time.monotonic() >= deadline:
                 raise OperatorError("a digest sweep was under way all the time", next_step="cutover sweep list")
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _verify(self, run: UUID, workspace_id: UUID | None, sample: int | None) -> dict[str, Any]:
+    async def _verify(self, lock: TaskLock, run: UUID, workspace_id: UUID | None, sample: int | None) -> dict[str, Any]:
         await self._before()
         await self._record.forget_all()
         tally = Tally()
@@ -140,6 +141,7 @@ class Verifier:
         self._run = self._make_run(
             self._stores, self._policy, run, tally, share=self._policy.operator_share, scope=scope
         )
+        self._run.still_ours = lock.check
         outcome = await self._run.carry_out(full=True)
         by_workspace = await self._found.by_workspace()
         quarantined = await self._found.quarantined(workspace_id)
@@ -158,11 +160,12 @@ class Verifier:
         return outcome
 
     async def _close_old(self) -> None:
+        """Close what a crash left open; not while another daemon is at it."""
         try:
-            for left in await self._runs.running(KIND):
-                await self._runs.finish(
-                    left.id, "interrupted", {"outcome": "failed", "why": "the daemon was restarted"}
-                )
+            async with task_lock(self._database, DIGEST_SWEEP) as lock:
+                for left in await self._runs.running(KIND) if lock.ours else ():
+                    outcome = {"outcome": "failed", "trusted": False, "why": "the daemon was restarted"}
+                    await self._runs.finish(left.id, "interrupted", outcome)
         except CutoverError as error:
             self._failed(error)
 

@@ -16,7 +16,7 @@ create table cutover.divergence (
     first_seen      timestamptz not null default now(),
     last_seen       timestamptz not null default now(),
     looked_at       timestamptz not null default now(),
-    horizon         xid8 not null,
+    snapshot        text not null,
     confirmed_at    timestamptz,
     onset_after     timestamptz,
     onset_before    timestamptz not null default now(),
@@ -40,9 +40,10 @@ create table cutover.divergence (
 );
 comment on table cutover.divergence is 'Every memory that was found to differ, by class; hashes and lengths, never content.';
 comment on column cutover.divergence.state is 'suspect: one look; confirmed: two looks T_z apart, nothing delivered in between; repaired: repaired, or gone by itself (closed_by says); accepted: somebody answers for it.';
-comment on column cutover.divergence.horizon is 'Deliveries of transactions from here on came after the look at looked_at.';
+comment on column cutover.divergence.snapshot is 'The snapshot of the look at looked_at: a delivery it did not see came after it.';
 comment on column cutover.divergence.onset_after is 'It still agreed then (the last look at its bucket, or its last delivery); null: never looked at before.';
 create index divergence_open on cutover.divergence (state, class, memory_id) where closed_at is null;
+create index divergence_open_memory on cutover.divergence (memory_id) where closed_at is null;
 
 create table cutover.sweep_bucket (
     run_id        uuid not null,
@@ -131,5 +132,5 @@ end $$;
 
 -- What the last verification found: the same as cutover.divergence, but of one run, in which whatever the backfill has
 -- not copied counts as missing. No evidence for anything later, so it is emptied when the next one begins.
-create unlogged table cutover.verify_finding (like cutover.divergence including all);
+create table cutover.verify_finding (like cutover.divergence including all);
 comment on table cutover.verify_finding is 'Mismatches of the last `backfill --verify`, by id and class; no content.';

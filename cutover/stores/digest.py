@@ -49,15 +49,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Where the tenant stands at one instant. `horizon`: deliveries of transactions from here on may be to come."""
+    """Where the tenant stands at one instant. `snapshot`: tells a later reader which deliveries came after it."""
 
     phase: Phase
     epoch: int
     generation: int
     everything_reached: bool
     reached_to: UUID | None
-    horizon: int
+    snapshot: str
     at: datetime
+    generation_began: datetime | None = None
 
     def reached(self, memory_id: UUID) -> bool:
         """Whether the backfill has been there."""
@@ -83,22 +84,24 @@ class ExpectedRow:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What else is known of a memory. `delivered`: since the horizon that was asked for."""
+    """What else is known of a memory. `quarantined`: the reason. `delivered`: since the snapshot that was asked for.
+    `planted`: a sweep's fault, of whichever sweep."""
 
     marked: bool
     deleted: bool
-    quarantined: bool
+    quarantined: str | None
     delivered: bool
     delivered_at: datetime | None
     writer: str | None
+    planted: bool = False
 
 
-_NOTHING = About(False, False, False, False, None, None)
+_NOTHING = About(False, False, None, False, None, None)
 
 
 @dataclass(slots=True)
 class Limits:
-    """`statement` seconds per statement; it is raised for a single row that takes longer, never for more."""
+    """`statement` seconds per statement; a sweep raises it when its smallest chunk takes longer."""
 
     statement: float = 10.0
     as_of: datetime | None = None
@@ -127,37 +130,45 @@ class DigestReader:
     # -- the situation ------------------------------------------------------------------------------------------
 
     async def situation(self) -> Situation:
-        """Phase, reach of the backfill and horizon, now."""
+        """Phase, reach of the backfill and snapshot, now."""
         row = await self._tenant.fetchrow(query("digest_situation"))
         assert row is not None  # noqa: S101 - phase_state has its one row
         return Situation(
-            Phase(row["phase"]), row["epoch"], row["generation"], row["everything"], row["last_id"], row["horizon"],
-            row["at"],
+            Phase(row["phase"]), row["epoch"], row["generation"], row["everything"], row["last_id"], row["snapshot"],
+            row["at"], row["generation_began"],
         )  # fmt: skip
 
-    async def about(self, ids: Collection[UUID], horizon: int) -> dict[UUID, About]:
+    async def about(self, ids: Collection[UUID], snapshot: str) -> dict[UUID, About]:
         """Marks, tombstones and deliveries of `ids`; every id is there."""
-        rows = await self._tenant.fetch(query("digest_about"), list(ids), str(horizon), timeout=30.0)
+        rows = await self._tenant.fetch(query("digest_about"), list(ids), snapshot, timeout=30.0)
         found = {
             row["id"]: About(
-                row["marked"], row["deleted"], row["quarantined"], row["delivered"], row["delivered_at"], row["writer"]
+                row["marked"],
+                row["deleted"],
+                row["quarantined"],
+                row["delivered"],
+                row["delivered_at"],
+                row["writer"],
+                row["planted"],
             )
             for row in rows
         }
         return {memory_id: found.get(memory_id, _NOTHING) for memory_id in ids}
 
-    async def delivered(self, since: int, before: int, past: UUID | None, limit: int) -> list[UUID]:
+    async def delivered(self, since: str, before: str, past: UUID | None, limit: int) -> list[UUID]:
         """Memories delivered by transactions from `since` on and below `before`, ascending, past an id."""
-        rows = await self._tenant.fetch(query("digest_delivered"), str(since), str(before), past, limit, timeout=30.0)
+        rows = await self._tenant.fetch(query("digest_delivered"), since, before, past, limit, timeout=30.0)
         return [row["memory_id"] for row in rows]
 
-    async def delivered_count(self, since: int, before: int, most: int) -> int:
+    async def delivered_count(self, since: str, before: str, most: int) -> int:
         """Deliveries by transactions from `since` on and below `before`, counted up to `most`."""
         sql = (
             "select count(*) from (select from cutover.delivery_log l"
-            " where l.xid >= $1::text::xid8 and l.xid < $2::text::xid8 limit $3) x"
+            " where l.xid >= pg_snapshot_xmin($1::text::pg_snapshot)"
+            " and l.xid < pg_snapshot_xmax($2::text::pg_snapshot)"
+            " and not pg_visible_in_snapshot(l.xid, $1::text::pg_snapshot) limit $3) x"
         )
-        return int(await self._tenant.fetchval(sql, str(since), str(before), most, timeout=30.0))
+        return int(await self._tenant.fetchval(sql, since, before, most, timeout=30.0))
 
     async def expected_count(self, low: UUID, high: UUID, limits: Limits) -> int:
         """Rows of `agent_memories` in a range."""
@@ -181,6 +192,10 @@ class DigestReader:
             query("digest_held_of"), str(workspace_id), f"workspace:{workspace_id}", timeout=60.0
         )
         return [row["id"] for row in rows]
+
+    async def waiting(self, workspace_id: UUID | None, seconds: float) -> int:
+        """Marks older than `seconds` (of one workspace's memories, if given)."""
+        return int(await self._tenant.fetchval(query("digest_waiting"), workspace_id, seconds, timeout=30.0))
 
     async def busy(self) -> tuple[int, int]:
         """Sessions of others at work, and of those the ones that wait for a lock: the worse of both databases."""
@@ -305,7 +320,8 @@ class DigestReader:
         async with database.transaction() as connection:
             await connection.execute(
                 f"set local statement_timeout = {max(1, round(limits.statement * 1000))};"
-                f"{_as_of(limits)} set local jit = off; set local max_parallel_workers_per_gather = 0"
+                f"{_as_of(limits)} set local plan_cache_mode = force_custom_plan; set local jit = off;"
+                " set local max_parallel_workers_per_gather = 0"
             )
             started = time.monotonic()
             rows = await connection.fetch(sql, *arguments, timeout=limits.statement + 30)

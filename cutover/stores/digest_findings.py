@@ -17,8 +17,8 @@ from cutover.stores.digest import ExpectedRow, Situation
 from cutover.stores.sql import query
 
 Pair = tuple[UUID, DivergenceClass]
-KEEP_RUNS = 10_000
-"""Sweeps whose buckets are kept: two months, for the most part incremental ones, which have none."""
+KEEP_RUNS = 60
+"""Full sweeps whose buckets are kept: two months of daily ones."""
 _PRUNED_AT_ONCE = 20_000
 
 
@@ -36,13 +36,13 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class OpenFinding:
-    """One open class of one memory. `horizon` and `looked_at` are those of the look that a second one follows."""
+    """One open class of one memory. `snapshot` and `looked_at` are those of the look that a second one follows."""
 
     memory_id: UUID
     what: DivergenceClass
     state: DivergenceState
     looked_at: datetime
-    horizon: int
+    snapshot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class DigestFindings:
         return [
             OpenFinding(
                 row["memory_id"], DivergenceClass(row["class"]), DivergenceState(row["state"]), row["looked_at"],
-                row["horizon"],
+                row["snapshot"],
             )
             for row in rows
         ]  # fmt: skip
@@ -133,7 +133,7 @@ class DigestFindings:
                 await connection.execute(self._query("findings_confirm"), *_columns(pairs), run)
             if pairs := list(renewed):
                 await connection.execute(
-                    self._query("findings_renew"), *_columns(pairs), situation.at, str(situation.horizon), run
+                    self._query("findings_renew"), *_columns(pairs), situation.at, situation.snapshot, run
                 )
             if pairs := list(gone):
                 await connection.execute(self._query("findings_close"), *_columns(pairs), closed_by)
@@ -148,18 +148,33 @@ class DigestFindings:
             found[row["state"]][row["class"]] = row["rows"]
         return found
 
-    async def prune(self, horizon: int, keep_days: int = 3) -> None:
-        """Forget buckets of old sweeps, and deliveries that were swept (below `horizon`) and are old. Bit by bit, so
-        that no statement takes long."""
+    async def last_trusted(self) -> dict[str, Any] | None:
+        """The outcome of the last sweep that came to a trusted result, full or not."""
+        found = await self._database.fetchval(
+            "select r.outcome from cutover.task_run r where r.kind = 'sweep.digest' and r.state = 'finished'"
+            " and (r.outcome ->> 'trusted')::boolean order by r.started_at desc limit 1"
+        )
+        return json.loads(found) if found is not None else None
+
+    async def last_full(self) -> tuple[dict[str, Any], float] | None:
+        """The last full sweep that came to a result: its outcome and its age in seconds."""
+        row = await self._database.fetchrow(query("digest_last_full"))
+        return (json.loads(row["outcome"]), row["age"]) if row is not None else None
+
+    async def prune(self, snapshot: str, keep_days: int = 3) -> None:
+        """Forget buckets of old sweeps, and deliveries that were swept (seen whole by `snapshot`) and are old. Bit by
+        bit, so that no statement takes long."""
         await self._database.execute(
             "delete from cutover.sweep_bucket b where b.run_id not in (select r.id from cutover.task_run r"
-            " where r.kind = 'sweep.digest' order by r.started_at desc limit $1)",
+            " where r.kind in ('sweep.digest', 'verify')"
+            " and exists (select from cutover.sweep_bucket x where x.run_id = r.id)"
+            " order by r.started_at desc limit $1)",
             KEEP_RUNS,
             timeout=60.0,
         )
         while True:
             done = await self._database.execute(
-                query("delivery_log_prune"), str(horizon), keep_days, _PRUNED_AT_ONCE, timeout=60.0
+                query("delivery_log_prune"), snapshot, keep_days, _PRUNED_AT_ONCE, timeout=60.0
             )
             if done != f"DELETE {_PRUNED_AT_ONCE}":
                 return
@@ -185,7 +200,7 @@ class DigestFindings:
             str(situation.generation),
             run,
             situation.at,
-            str(situation.horizon),
+            situation.snapshot,
         )
 
 

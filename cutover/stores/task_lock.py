@@ -1,26 +1,50 @@
 """One daemon at a time for work that must not be done twice at once, such as a digest sweep of a tenant.
 
 A lock of the session, not of a transaction: the work takes minutes, and a transaction that long would hold back vacuum
-in the tenant's database. It ends with the session, so a daemon that dies leaves nothing locked.
+in the tenant's database. It ends with the session, so a daemon that dies leaves nothing locked. A session can end under
+the work, too (a pooler, an idle time-out), therefore long work asks now and then whether it still has the lock.
 """
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
-from cutover.domain.errors import CutoverError
-from cutover.stores.database import Database
+from cutover.domain.errors import OperatorError
+from cutover.stores.database import DRIVER_ERRORS, Connection, Database
 
 DIGEST_SWEEP = 7304916220481577225
+_HELD = """
+select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() and l.granted
+               and l.objsubid = 1 and (l.classid::bigint << 32) | l.objid::bigint = $1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLock:
+    """`ours`: whether we got it."""
+
+    ours: bool
+    key: int
+    connection: Connection
+
+    async def check(self) -> None:
+        """Raises `OperatorError` when the lock is lost."""
+        try:
+            held = bool(await self.connection.fetchval(_HELD, self.key, timeout=10.0))
+        except DRIVER_ERRORS:
+            held = False
+        if not held:
+            raise OperatorError("the lock on this work was lost with its connection", next_step="it is tried again")
 
 
 @contextlib.asynccontextmanager
-async def task_lock(database: Database, key: int) -> AsyncIterator[bool]:
-    """Whether we are the one; the lock is held for the length of the block."""
+async def task_lock(database: Database, key: int) -> AsyncIterator[TaskLock]:
+    """Try to be the one; the lock is held for the length of the block."""
     async with database.connection() as connection:
         ours = bool(await connection.fetchval("select pg_try_advisory_lock($1)", key))
         try:
-            yield ours
+            yield TaskLock(ours, key, connection)
         finally:
             if ours:
-                with contextlib.suppress(CutoverError, OSError):  # the session is gone, and the lock with it
+                with contextlib.suppress(*DRIVER_ERRORS):  # the session is gone, and the lock with it
                     await connection.execute("select pg_advisory_unlock($1)", key)

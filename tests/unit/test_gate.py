@@ -151,6 +151,8 @@ def test_a_leak_or_an_old_recall_sweep_closes_the_gate(fault: dict[str, Any]) ->
         (DigestEvidence("clean", True, 0.999, 60.0), "99.9%"),
         (DigestEvidence("clean", True, 1.0, 129_601.0), "36.0 h ago"),
         (DigestEvidence("partial", True, 1.0, 60.0), "was partial"),
+        (DigestEvidence("untrusted", False, 1.0, 60.0), "missed planted faults"),
+        (DigestEvidence("clean", True, 1.0, 60.0, open_findings=1), "1 findings are open"),
         (DigestEvidence("divergent", True, 1.0, 60.0), "was divergent"),
     ],
 )

@@ -49,7 +49,9 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("fault", RIGHT)
-@pytest.mark.parametrize("reported", [frozenset[C](), *(frozenset({each}) for each in C)], ids=str)
+@pytest.mark.parametrize(
+    "reported", [frozenset[C](), *(frozenset({each}) for each in C)], ids=lambda each: "".join(each)
+)
 def test_a_sweep_is_trusted_only_if_it_reports_each_fault_as_what_it_is(fault: str, reported: frozenset[C]) -> None:
     planted = {uuid4(): each for each in RIGHT}
     told = {memory_id: RIGHT[each] for memory_id, each in planted.items()}

@@ -4,7 +4,7 @@
 -- rows give the same bytes. The bucket is the first 12 bits of the id. `seconds`: how long the server took.
 SELECT d.bucket, d.rows, d.digest, extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS seconds
 FROM (
-    SELECT h.bucket, count(*) AS rows, bit_xor(hashtextextended(h.digest::text, 0)) AS digest
+    SELECT h.bucket, count(*) AS rows, bit_xor(hashtextextended(encode(h.digest, 'hex'), 0)) AS digest
     FROM (
         SELECT get_byte(uuid_send(c.id), 0) * 16 + get_byte(uuid_send(c.id), 1) / 16 AS bucket, {digest} AS digest
         FROM ({rows}) c

@@ -1,5 +1,5 @@
 -- Findings that are open, in id order past $1: every class of each memory. $2: how many memories.
-SELECT d.memory_id, d.class, d.state, d.looked_at, d.horizon::text::bigint AS horizon, d.repair_at
+SELECT d.memory_id, d.class, d.state, d.looked_at, d.snapshot
 FROM cutover.divergence d
 WHERE d.closed_at IS NULL AND d.memory_id IN (
     SELECT DISTINCT x.memory_id FROM cutover.divergence x

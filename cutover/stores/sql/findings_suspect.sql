@@ -3,12 +3,12 @@
 -- The onset: after the last time its bucket was looked at whole, or its last delivery if that was later.
 INSERT INTO cutover.divergence AS d
     (memory_id, class, state, source, namespace, namespace_kind, workspace_id, writer, first_run, last_run, looked_at,
-     horizon, onset_after, onset_before, expected_hash, plugin_hash, expected_length, plugin_length)
+     snapshot, onset_after, onset_before, expected_hash, plugin_hash, expected_length, plugin_length)
 SELECT f.id, f.class, 'suspect', f.source, f.namespace,
        CASE WHEN f.namespace IS NULL THEN 'none'
             WHEN split_part(f.namespace, ':', 1) IN ('workspace', 'team', 'org') THEN split_part(f.namespace, ':', 1)
             ELSE 'custom' END,
-       f.workspace_id, coalesce(f.writer, 'unknown'), $14, $14, $15, $16::text::xid8,
+       f.workspace_id, coalesce(f.writer, 'unknown'), $14, $14, $15, $16,
        greatest(f.delivered_at, b.looked_at, w.started_at), $15, f.expected_hash, f.plugin_hash, f.expected_length,
        f.plugin_length
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::bytea[],
@@ -31,7 +31,7 @@ ON CONFLICT (memory_id, class) DO UPDATE SET
     plugin_length = excluded.plugin_length, namespace = excluded.namespace, namespace_kind = excluded.namespace_kind,
     state = CASE WHEN d.closed_at IS NOT NULL OR d.state = 'repaired' THEN 'suspect' ELSE d.state END,
     looked_at = CASE WHEN d.closed_at IS NOT NULL OR d.state IN ('suspect', 'repaired') THEN excluded.looked_at ELSE d.looked_at END,
-    horizon = CASE WHEN d.closed_at IS NOT NULL OR d.state IN ('suspect', 'repaired') THEN excluded.horizon ELSE d.horizon END,
+    snapshot = CASE WHEN d.closed_at IS NOT NULL OR d.state IN ('suspect', 'repaired') THEN excluded.snapshot ELSE d.snapshot END,
     first_seen = CASE WHEN d.closed_at IS NOT NULL THEN now() ELSE d.first_seen END,
     first_run = CASE WHEN d.closed_at IS NOT NULL THEN excluded.first_run ELSE d.first_run END,
     onset_after = CASE WHEN d.closed_at IS NOT NULL THEN excluded.onset_after ELSE d.onset_after END,

@@ -1,0 +1,5 @@
+-- The last full digest sweep that came to a result.
+SELECT r.outcome, r.finished_at, extract(epoch FROM clock_timestamp() - r.finished_at)::float8 AS age
+FROM cutover.task_run r
+WHERE r.kind = 'sweep.digest' AND r.state = 'finished' AND (r.outcome ->> 'full')::boolean
+ORDER BY r.started_at DESC LIMIT 1
