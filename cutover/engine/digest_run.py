@@ -349,9 +349,10 @@ class DigestRun:
             began = situation.generation_began
             suspicions = [
                 each
-                for each in await self._look(sorted({*there, *must}))
+                for each in await self._look(sorted(set(there) - set(must)))
                 if _is_ours(each) or began is None or (each.delivered_at is not None and each.delivered_at >= began)
             ]
+            suspicions += await self._look(must, reached=True)
             self._tally.plugin_rows += len(there)
             self._tally.compared += len(there)
             rows = await self._reader.expected_count(low, high, self._limits)

@@ -49,7 +49,7 @@ def found(running: Served, memory: UUID, workspace: UUID, cls: str = "content", 
         "expected_hash": bytes(32), **values,
     }  # fmt: skip
     marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
-    sql = f"INSERT INTO cutover.divergence ({', '.join(row)}, horizon) VALUES ({marks}, pg_current_xact_id())"
+    sql = f"INSERT INTO cutover.divergence ({', '.join(row)}, snapshot) VALUES ({marks}, pg_current_snapshot()::text)"
     asyncio.run(running.execute(sql, *row.values()))
 
 

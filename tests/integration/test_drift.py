@@ -198,9 +198,9 @@ async def test_without_the_plugins_database_the_answer_is_partial(database: str)
 async def accept(s: Scene, memory_id: UUID, cls: str) -> None:
     """A sweep found it, and somebody answers for it."""
     await s.database.execute(
-        "INSERT INTO cutover.divergence (memory_id, class, state, namespace_kind, first_run, last_run, horizon,"
+        "INSERT INTO cutover.divergence (memory_id, class, state, namespace_kind, first_run, last_run, snapshot,"
         " confirmed_at, accepted_by, accepted_at, why)"
-        " VALUES ($1, $2, 'accepted', 'workspace', $3, $3, pg_current_xact_id(), now(), 'alice', now(), 'known')",
+        " VALUES ($1, $2, 'accepted', 'workspace', $3, $3, pg_current_snapshot()::text, now(), 'alice', now(), 'known')",
         memory_id,
         cls,
         uuid4(),

@@ -58,7 +58,7 @@ async def found(db: Database, memory_id: UUID | None = None, cls: str = "content
     names = ", ".join(row)
     marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
     await db.execute(
-        f"INSERT INTO cutover.divergence ({names}, horizon) VALUES ({marks}, pg_current_xact_id())", *row.values()
+        f"INSERT INTO cutover.divergence ({names}, snapshot) VALUES ({marks}, pg_current_snapshot()::text)", *row.values()
     )
     memory: UUID = row["memory_id"]
     return memory

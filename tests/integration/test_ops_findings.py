@@ -44,7 +44,7 @@ async def found(running: Served, memory: UUID | None = None, cls: str = "content
         "first_seen": NOON, "confirmed_at": NOON, "onset_before": NOON, **values,
     }  # fmt: skip
     marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
-    sql = f"INSERT INTO cutover.divergence ({', '.join(row)}, horizon) VALUES ({marks}, pg_current_xact_id())"
+    sql = f"INSERT INTO cutover.divergence ({', '.join(row)}, snapshot) VALUES ({marks}, pg_current_snapshot()::text)"
     await running.execute(sql, *row.values())
     made: UUID = row["memory_id"]
     return made
