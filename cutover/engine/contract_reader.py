@@ -231,6 +231,10 @@ class ContractReader(ContractSide):
         return True
 
 
+_WHOLE = frozenset({"workspace_id", "scope", "namespace", "created_at", "updated_at"})
+"""What makes a v1 row of a memory again."""
+
+
 def as_held(memory: PluginMemory, salt: bytes) -> Held:
     """A memory as a look compares it: the words and fields that `digest_held.sql` makes of the plugin's own tables.
 
@@ -261,18 +265,19 @@ def _ours(memory: PluginMemory) -> Mapping[str, Any]:
 
 
 def _provenance(memory: PluginMemory, ours: Mapping[str, Any]) -> str:
-    """Owner, scope, kind, source, pin, expiry and label, written as `digest_held.sql` writes them."""
+    """Times, owner, scope, kind, source, pin, expiry and label, written as `digest_held.sql` writes them."""
     label = _text(ours.get("namespace"))
     expires = ""
     if memory.expires_at is not None:
         since = memory.expires_at - _EPOCH_2000
         microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        expires = "\\x" + microseconds.to_bytes(8, "big", signed=True).hex()
+        expires = microseconds.to_bytes(8, "big", signed=True).hex()
     fields = (
         _text(ours.get("workspace_id")) or "", _text(ours.get("scope")) or "", memory.kind.value, memory.source.value,
         "t" if memory.pin else "f", expires, "" if label is None else f"{len(label)}|{label}",
     )  # fmt: skip
-    return "|".join(fields) + (_of_kv(ours["kv"]) if memory.kind is Kind.CHECKPOINT and "kv" in ours else "")
+    times = ("5", _text(ours["created_at"]) or "", _text(ours["updated_at"]) or "") if ours.keys() >= _WHOLE else ()
+    return "|".join((*times, *fields)) + (_of_kv(ours["kv"]) if memory.kind is Kind.CHECKPOINT and "kv" in ours else "")
 
 
 def _of_kv(kv: Any) -> str:

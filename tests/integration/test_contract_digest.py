@@ -84,6 +84,7 @@ async def test_every_class_that_can_be_seen_is_found_and_nothing_else(database: 
             (ids[1], "content"),
             (ids[2], "namespace"),
             (ids[4], "created_at"),
+            (ids[4], "provenance"),  # the time in the propagation is what v1 readers get
             (ids[5], "provenance"),
             (extra, "missing_in_legacy"),
             (deleted.id, "resurrected"),

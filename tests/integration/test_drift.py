@@ -200,7 +200,8 @@ async def accept(s: Scene, memory_id: UUID, cls: str) -> None:
     await s.database.execute(
         "INSERT INTO cutover.divergence (memory_id, class, state, namespace_kind, first_run, last_run, snapshot,"
         " confirmed_at, accepted_by, accepted_at, why)"
-        " VALUES ($1, $2, 'accepted', 'workspace', $3, $3, pg_current_snapshot()::text, now(), 'alice', now(), 'known')",
+        " VALUES ($1, $2, 'accepted', 'workspace', $3, $3, pg_current_snapshot()::text, now(), 'alice', now(),"
+        " 'known')",
         memory_id,
         cls,
         uuid4(),

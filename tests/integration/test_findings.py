@@ -58,7 +58,8 @@ async def found(db: Database, memory_id: UUID | None = None, cls: str = "content
     names = ", ".join(row)
     marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
     await db.execute(
-        f"INSERT INTO cutover.divergence ({names}, snapshot) VALUES ({marks}, pg_current_snapshot()::text)", *row.values()
+        f"INSERT INTO cutover.divergence ({names}, snapshot) VALUES ({marks}, pg_current_snapshot()::text)",
+        *row.values(),
     )
     memory: UUID = row["memory_id"]
     return memory

@@ -51,7 +51,8 @@ async def found(s: Scene, memory_id: UUID, cls: DivergenceClass, namespace: str 
     """A confirmed finding."""
     await s.database.execute(
         "INSERT INTO cutover.divergence (memory_id, class, state, namespace, namespace_kind, first_run, last_run,"
-        " snapshot, confirmed_at) VALUES ($1, $2, 'confirmed', $3, 'workspace', $4, $4, pg_current_snapshot()::text, now())",
+        " snapshot, confirmed_at) VALUES ($1, $2, 'confirmed', $3, 'workspace', $4, $4,"
+        " pg_current_snapshot()::text, now())",
         memory_id, cls.value, namespace, UUID(int=0),
     )  # fmt: skip
 
