@@ -284,6 +284,9 @@ class RecallSweeper:
             unsettled = await self._legacy.unsettled(one_sided, seconds=self._limits.recent_seconds)
             visible = await self._visible(read, shown, unsettled)
         left, right = comparable(answers, unsettled | visible.expected)
+        if left != right:
+            timeless = await self._store.timeless({*left, *right})
+            left, right = comparable(answers, unsettled | visible.expected | timeless)
         overlap, agreement = overlap_at(left, right), rank_agreement(left, right)
         return _Look(
             overlap,

@@ -45,6 +45,11 @@ class RecallStore:
         value: str = await self._database.fetchval(query("recall_horizon"), timeout=_SECONDS)
         return value
 
+    async def timeless(self, memories: Iterable[UUID]) -> frozenset[UUID]:
+        """Of these memories, those whose place among the newest is not defined: legacy knows no creation time."""
+        rows = await self._database.fetch(query("recall_timeless"), list(memories), timeout=_SECONDS)
+        return frozenset(row["id"] for row in rows)
+
     async def touched(self, memories: Iterable[UUID], horizon: str) -> frozenset[UUID]:
         """Of these memories, those marked now or delivered since `horizon`."""
         rows = await self._database.fetch(query("recall_touched"), list(memories), horizon, timeout=_SECONDS)

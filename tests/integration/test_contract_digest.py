@@ -97,6 +97,7 @@ async def test_every_class_that_can_be_seen_is_found_and_nothing_else(database: 
             (ids[0], "missing_in_plugin"),
             (ids[1], "content"),
             (ids[4], "created_at"),
+            (ids[4], "provenance"),
             (ids[5], "provenance"),
             (deleted.id, "resurrected"),
         }

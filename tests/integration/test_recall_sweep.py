@@ -360,3 +360,20 @@ def captured_logs() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     logs.configure(level="debug", stream=stream)
     yield stream
+
+
+async def test_memories_without_a_creation_time_have_no_place_to_be_held_to(database: str) -> None:
+    async with scene(database, proxied=False) as made:
+        for number in range(30):
+            time = "NULL" if number % 2 else f"now() - interval '{number} hours'"
+            await made.database.execute(
+                "INSERT INTO agent_memories (workspace_id, content, scope, namespace, created_at, updated_at)"
+                f" VALUES ($1, $2, 'LOCAL', 'general', {time}, NULL)",
+                CHILD,
+                f"memory {number}",
+            )
+        await made.enter(Phase.A2)
+        await made.quiet()
+        outcome = await sweep(made)
+        assert outcome["overlap"] == 1.0, outcome
+        assert outcome["reads"]["lower"] == 0

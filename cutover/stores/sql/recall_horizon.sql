@@ -1,2 +1,2 @@
--- Deliveries of transactions that this snapshot does not hold have an xid from here on.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+-- By this snapshot a later look can tell what was delivered after it.
+SELECT pg_current_snapshot()::text
