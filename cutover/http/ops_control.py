@@ -7,9 +7,10 @@ token's name, with the person behind it where the body says so.
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from cutover.domain.errors import InvalidRequest
+from cutover.domain.redaction import redact
 from cutover.http.admins import Admins
 from cutover.http.ops_tenant import OpsTenant
 from cutover.http.server import Call, Handler
@@ -37,12 +38,36 @@ class ControlBody(BaseModel):
     actor: str | None = Field(default=None, min_length=1, max_length=100)
     """Who is behind a shared token; the token's own name is recorded as well."""
 
+    @field_validator("*")
+    @classmethod
+    def _fit_for_the_record(cls, value: object) -> object:
+        """What is put down is shown to everybody who looks, so it must be readable and no secret."""
+        if isinstance(value, str):
+            _readable(value)
+            if not value.strip():
+                raise ValueError("only white space")
+            if redact(value) != value:
+                raise ValueError("looks like a secret, and this is kept and shown")
+        return value
+
 
 class Query(BaseModel):
     """Base of the query strings: text is read as what the field is, and an unknown parameter is told: a filter that
     is misspelt would otherwise show everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            _readable(value)
+        return value
+
+
+def _readable(value: str) -> None:
+    if not value.isprintable():
+        raise ValueError("control characters are not allowed")
 
 
 B = TypeVar("B", bound=ControlBody)

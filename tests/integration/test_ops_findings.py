@@ -104,6 +104,10 @@ BAD: tuple[tuple[str, Any], ...] = (
     ("quarantine/acknowledge", {"ids": [SOME_ID], "why": "x"}),
     ("sweeps", {"kind": "checksum"}),
     ("sweeps", {"kind": "digest", "full": "yes"}),
+    ("divergence/accept", {"ids": [SOME_ID], "why": "   "}),
+    ("divergence/accept", {"ids": [SOME_ID], "why": "a\x00b"}),
+    ("divergence/accept", {"ids": [SOME_ID], "why": "ghp_0123456789abcdefghij"}),
+    ("sweeps", {"kind": "digest", "actor": "\x00"}),
 )
 
 
@@ -135,6 +139,8 @@ async def test_bad_bodies_are_told_what_is_wrong(
         "sweeps?kind=checksum",
         "sweeps?limit=x",
         "sweeps/not-a-uuid",
+        "divergence?after=00000000-0000-0000-0000-000000000000/%00",
+        "verify/00000000-0000-0000-0000-000000000000/mismatches?after=00000000-0000-0000-0000-000000000000.%00",
     ],
 )
 async def test_bad_queries_are_told_what_is_wrong(http: httpx.AsyncClient, path: str) -> None:
