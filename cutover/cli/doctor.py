@@ -174,6 +174,9 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
         _rights(may, triggers=look.may_create_triggers),
         "run as the owner of agent_memories, or: grant create on database …; grant trigger on agent_memories to …",
     )
+    if not look.may_see_sessions:
+        words = "may not see what other sessions do: sweeps cannot tell when the database is busy"
+        yield Finding(name, "sessions", "warn", words, "grant pg_read_all_stats to the daemon's role")
     missing = [m for m in await migrate.status(database) if m.applied_at is None or m.changed]
     words = ", ".join(f"{m.version:03d}_{m.name}" for m in missing)
     yield finding(

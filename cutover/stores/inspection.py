@@ -29,6 +29,8 @@ class ServerLook:
     """Rows in `public.memory_*`, which the plugin does not see (domain §3); None: they may not be read."""
     may_create_triggers: bool
     may_create_schema: bool
+    may_see_sessions: bool
+    """Whether sweeps can tell that the database is busy with others' work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,4 +18,5 @@ select
     to_regclass('public.memory_records') is not null as has_stray_records,
     to_regclass('public.memory_namespaces') is not null as has_stray_namespaces,
     coalesce(has_table_privilege(to_regclass('public.agent_memories'), 'TRIGGER'), false) as may_create_triggers,
-    has_database_privilege(current_database(), 'CREATE') as may_create_schema
+    has_database_privilege(current_database(), 'CREATE') as may_create_schema,
+    pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER') as may_see_sessions
