@@ -23,7 +23,8 @@ from uuid import UUID
 
 from cutover.domain.sampling import Stratum, overall_bound
 from cutover.engine.contract_reader import ContractReader
-from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestScope, DigestStores, Tally
+from cutover.engine.digest_run import DigestRun
+from cutover.engine.digest_tally import DigestPolicy, DigestScope, DigestStores, Tally
 from cutover.stores.contract_side import Share
 from cutover.stores.digest import FIRST_ID, LAST_ID, Situation
 from cutover.stores.digest_findings import Suspicion

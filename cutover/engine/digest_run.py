@@ -6,124 +6,32 @@
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from cutover.domain.divergence import DivergenceClass, DivergenceState
-from cutover.domain.errors import CutoverError, OperatorError, StatementTimeout
-from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
+from cutover.domain.divergence import DivergenceState
+from cutover.domain.errors import OperatorError, StatementTimeout
 from cutover.domain.phase import Phase
-from cutover.engine.canary_faults import EXPECTED_FAULTS, FAULTS_NAMESPACE, HELD_FAULTS, CanaryFaults, judge
+from cutover.engine.canary_faults import EXPECTED_FAULTS, FAULTS_NAMESPACE, HELD_FAULTS, judge
+from cutover.engine.digest_compare import compare_range
 from cutover.engine.digest_look import look_at, suspicion
-from cutover.engine.digest_settle import MendTimes, SecondLooks
+from cutover.engine.digest_settle import SecondLooks
+from cutover.engine.digest_tally import EVERYTHING_REACHED, DigestPolicy, DigestScope, DigestStores, Tally
 from cutover.stores.digest import (
     FIRST_ID,
     LAST_ID,
-    Bucket,
-    DigestReader,
     Limits,
     Situation,
-    differing_buckets,
-    differing_ids,
 )
-from cutover.stores.digest_findings import BucketRows, DigestFindings, Suspicion, bucket_of
+from cutover.stores.digest_findings import BucketRows, Suspicion
 
 _LOOK = 500
 """Memories per look."""
-_LISTED = 8192
-"""Rows of differing buckets that are listed at once."""
-_COUNTS = (
-    *("expected_rows", "plugin_rows", "compared", "chunks", "differing_buckets", "suspects", "in_flight"),
-    *("unreached", "epoch", "done"),
-)
 _BUSY_SECONDS = 0.5
 _MANY_DELIVERED = 100_000
 """With more deliveries than this since the last sweep a full one is the quicker way to look at them."""
-
-
-@dataclass(frozen=True, slots=True)
-class DigestPolicy:
-    """`t_z`: seconds between two looks; `rounds`: how often what keeps changing is looked at again; `load`: how hard a
-    scheduled sweep may lean on the databases. One that an operator asks for rests less (`operator_share`)."""
-
-    t_z: float
-    load: LoadPolicy = DEFAULT_LOAD
-    operator_share: float = 1.0
-    rounds: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class DigestStores:
-    """What a sweep works on. `mend_times` sets creation times in the plugin's database."""
-
-    reader: DigestReader
-    findings: DigestFindings
-    canaries: CanaryFaults
-    mend_times: MendTimes
-
-
-@dataclass(frozen=True, slots=True)
-class DigestScope:
-    """What a run looks at. `everything`: as if the backfill had been everywhere, so that whatever it has not copied yet
-    counts as missing (verify). `workspace_id`: this workspace's memories only."""
-
-    everything: bool = False
-    workspace_id: UUID | None = None
-    sample: int | None = None
-    """Rows drawn from each namespace where the plugin can only be asked through the contract; None: as usual."""
-
-
-_ALL = DigestScope()
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one sweep has come to so far; kept in its checkpoints. Rows and seconds."""
-
-    position: UUID | None = None
-    """Full sweeps: every id below is done."""
-    expected_rows: int = 0
-    plugin_rows: int = 0
-    compared: int = 0
-    chunks: int = 0
-    differing_buckets: int = 0
-    suspects: int = 0
-    in_flight: int = 0
-    unreached: int = 0
-    """Expected rows in ranges that the backfill had not reached when they were looked at."""
-    done: int = 0
-    """1 once every range was compared: what is left are the second looks."""
-    epoch: int = 0
-    snapshot: str = ""
-    """Taken when the sweep began: what was delivered after it is the next incremental sweep's."""
-    mended: int = 0
-    throttled: float = 0.0
-    canary: dict[UUID, frozenset[DivergenceClass]] = field(default_factory=dict)
-    workspaces: Counter[UUID | None] = field(default_factory=Counter)
-    """Expected rows by workspace, where they are asked for. Not part of a checkpoint."""
-
-    def as_json(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {
-            "position": str(self.position) if self.position else None,
-            "snapshot": self.snapshot,
-            **{name: getattr(self, name) for name in _COUNTS},
-            "canary": {str(key): sorted(value) for key, value in self.canary.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Tally":
-        """What `as_json` gave. Raises `ValueError`, `TypeError` or `AttributeError` for anything else."""
-        tally = cls(position=UUID(data["position"]) if data.get("position") else None)
-        tally.snapshot = str(data.get("snapshot", ""))
-        for name in _COUNTS:
-            setattr(tally, name, int(data.get(name, 0)))
-        for key, value in data.get("canary", {}).items():
-            tally.canary[UUID(key)] = frozenset(DivergenceClass(each) for each in value)
-        return tally
 
 
 class DigestRun:
@@ -138,7 +46,7 @@ class DigestRun:
         *,
         share: float,
         last: Mapping[str, Any] | None = None,
-        scope: DigestScope = _ALL,
+        scope: DigestScope = EVERYTHING_REACHED,
     ) -> None:
         """`share`: of the time, how much may be spent in statements. `last`: the outcome of the sweep before."""
         self._scope = scope
@@ -326,21 +234,21 @@ class DigestRun:
         situation = await self._check_phase()
         reached_to = situation.reached_to
         suspicions: list[Suspicion] = []
-        buckets: list[BucketRows] = []
+        buckets: tuple[BucketRows, ...] = ()
         all_reached = situation.everything_reached or self._scope.everything
         if all_reached or (reached_to is not None and low <= reached_to):
             if not all_reached and reached_to is not None:
                 high = min(high, reached_to)
-            expected, held, ids = await self._compare(low, high)
-            suspicions = await self._look(ids, reached=True)
-            buckets = _bucket_rows(expected, held, ids)
+            found = await compare_range(self._reader, self._salt, low, high, self._limits)
+            suspicions = await self._look(found.ids, reached=True)
+            buckets = found.buckets
             planted = [fault for memory_id, fault in self._planted.items() if low <= memory_id <= high]
-            here = sum(each.rows for each in expected.values()) - sum(fault in EXPECTED_FAULTS for fault in planted)
+            here = found.expected_rows - sum(fault in EXPECTED_FAULTS for fault in planted)
             self._tally.expected_rows += here
             self._tally.compared += here
-            self._tally.plugin_rows += sum(each.rows for each in held.values()) - sum(
-                fault in HELD_FAULTS for fault in planted
-            )
+            self._tally.plugin_rows += found.held_rows - sum(fault in HELD_FAULTS for fault in planted)
+            self._tally.differing_buckets += found.differing_buckets
+            self._statements += found.seconds
         else:
             # Legacy rows need not be there yet; what is there must be right, and nothing else may be.
             there = [each for each in await self._reader.held_ids(low, high, self._limits) if each not in self._planted]
@@ -366,35 +274,6 @@ class DigestRun:
         self._tally.done = int(high == LAST_ID)
         await self._findings.stretch(self._run, situation, suspicions, buckets, self._tally.as_json())
         return high
-
-    async def _compare(self, low: UUID, high: UUID) -> tuple[dict[int, Bucket], dict[int, Bucket], list[UUID]]:
-        """Both sides of a range by bucket, and the ids by which differing buckets differ."""
-        marked = await self._reader.marked(low, high, self._limits)
-        expected, held = await self._both(
-            self._reader.expected_buckets(self._salt, low, high, self._limits),
-            self._reader.held_buckets(self._salt, low, high, marked, self._limits),
-        )
-        differing = differing_buckets(expected, held)
-        self._tally.differing_buckets += len(differing)
-        ids: list[UUID] = []
-        for group in _groups(differing, expected, held):
-            mine, theirs = await self._both(
-                self._reader.expected_hashes(self._salt, low, high, group, self._limits),
-                self._reader.held_hashes(self._salt, low, high, group, marked, self._limits),
-            )
-            ids += differing_ids(mine, theirs)
-        return expected, held, ids
-
-    async def _both(self, here: Awaitable[Any], there: Awaitable[Any]) -> tuple[Any, Any]:
-        """Both databases at once: they are two, or at least two processes of one."""
-        started = time.monotonic()
-        try:
-            async with asyncio.TaskGroup() as group:
-                one, two = group.create_task(_of(here)), group.create_task(_of(there))
-        except* CutoverError as errors:
-            raise next(iter(_leaves(errors))) from None
-        self._statements += time.monotonic() - started
-        return one.result(), two.result()
 
     # -- one workspace ------------------------------------------------------------------------------------------
 
@@ -512,48 +391,6 @@ def _is_ours(each: Suspicion) -> bool:
     return each.expected is None or each.expected.source != "memory"
 
 
-async def _of(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-def _leaves(group: BaseExceptionGroup[CutoverError]) -> Iterable[CutoverError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
 def _pages(ids: list[UUID], size: int) -> Iterable[list[UUID]]:
     for at in range(0, len(ids), size):
         yield ids[at : at + size]
-
-
-def _groups(buckets: list[int], expected: Mapping[int, Bucket], held: Mapping[int, Bucket]) -> Iterable[list[int]]:
-    """Differing buckets in groups of at most `_LISTED` rows a side (or one bucket that has more)."""
-    group: list[int] = []
-    rows = 0
-    for bucket in buckets:
-        size = max(side[bucket].rows if bucket in side else 0 for side in (expected, held))
-        if group and rows + size > _LISTED:
-            yield group
-            group, rows = [], 0
-        group.append(bucket)
-        rows += size
-    if group:
-        yield group
-
-
-def _bucket_rows(expected: Mapping[int, Bucket], held: Mapping[int, Bucket], ids: Iterable[UUID]) -> list[BucketRows]:
-    differing: dict[int, int] = {}
-    for memory_id in ids:
-        differing[bucket_of(memory_id)] = differing.get(bucket_of(memory_id), 0) + 1
-    return [
-        BucketRows(
-            bucket,
-            expected[bucket].rows if bucket in expected else 0,
-            held[bucket].rows if bucket in held else 0,
-            differing.get(bucket, 0),
-        )
-        for bucket in sorted(expected.keys() | held.keys())
-    ]

@@ -24,7 +24,8 @@ from cutover.domain.divergence import DivergenceState
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepCanary, SweepFinished, TaskFailed
 from cutover.domain.gate import DigestEvidence
-from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestStores, Tally
+from cutover.engine.digest_run import DigestRun
+from cutover.engine.digest_tally import DigestPolicy, DigestStores, Tally
 from cutover.stores.database import Database
 from cutover.stores.runs import Run, Runs
 from cutover.stores.task_lock import DIGEST_SWEEP, task_lock

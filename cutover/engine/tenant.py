@@ -30,8 +30,9 @@ from cutover.engine.contract_digest import ContractRun
 from cutover.engine.contract_reader import ContractReader
 from cutover.engine.creation_times import CreationTimes
 from cutover.engine.delivery import Deliverer
-from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestStores
+from cutover.engine.digest_run import DigestRun
 from cutover.engine.digest_sweep import DigestSweeper
+from cutover.engine.digest_tally import DigestPolicy, DigestStores
 from cutover.engine.findings import Findings
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight

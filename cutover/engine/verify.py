@@ -15,7 +15,8 @@ from uuid import UUID
 
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepFinished, TaskFailed
-from cutover.engine.digest_run import DigestPolicy, DigestRun, DigestScope, DigestStores, Tally
+from cutover.engine.digest_run import DigestRun
+from cutover.engine.digest_tally import DigestPolicy, DigestScope, DigestStores, Tally
 from cutover.stores.database import Database
 from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.runs import Runs
