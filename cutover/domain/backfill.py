@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.phase import Phase
+
 REASONS = (
     "operator",  # somebody paused it
     "pause_file",
@@ -39,6 +41,11 @@ class RowSource(StrEnum):
 
     MEMORIES = "memories"
     KV = "kv"  # rows of workspace_memory (decision 0014): the whole tenant's, over the contract
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Where there is something to copy. K/V rows stay their table's in A3."""
+        return (Phase.A2, Phase.A3) if self is RowSource.KV else (Phase.A2,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from typing import Any
 
 MAX_DEPTH = 32
 """Nested arrays and objects: far below where any reader of JSON gives up."""
+MAX_BYTES = 1_000_000
+"""Of a row's content, in UTF-8. A plugin indexes a larger one for so long that no request is answered in time, and the
+row would be tried for ever; it is quarantined instead."""
 _EXACT_INTEGERS = 2**53
 
 

@@ -34,8 +34,6 @@ from cutover.stores.plugin_database import PluginDatabase
 from cutover.stores.runs import Run, Runs
 
 KIND = "backfill"
-# K/V rows stay their table's in A3, so there is something to copy there, too.
-_PHASES = {RowSource.MEMORIES: (Phase.A2,), RowSource.KV: (Phase.A2, Phase.A3)}
 _LOOK_SECONDS = 0.5
 
 
@@ -99,7 +97,7 @@ class Backfill:
         cannot be used, `NotFound` for a workspace nobody knows, `InvalidRequest` for a pause file in no directory.
         """
         state = self._phase.current()
-        if state.phase not in _PHASES[request.source]:
+        if state.phase not in request.source.phases:
             verb = "rollback" if state.phase.order > Phase.A2.order else "promote"
             raise IllegalStep(
                 f"backfill runs in A2; the tenant is in {state.phase}", next_step=f"cutover phase {verb} (to A2) first"
@@ -262,9 +260,11 @@ class Backfill:
     async def _reopen(self) -> None:
         state = await self._phase.reload()
         left = await self._runs.running(KIND)
-        for run in left[:-1] if state.phase is Phase.A2 else left:
+        newest = BackfillRequest.from_parameters(left[-1].parameters) if left else None
+        going_on = newest is not None and state.phase in newest.source.phases
+        for run in left[:-1] if going_on else left:
             await self._runs.finish(run.id, "interrupted", {"why": "superseded, or the phase changed"})
-        if left and state.phase is Phase.A2:
+        if going_on:
             await self._take_up(left[-1], state.epoch)
 
     async def _take_up(self, run: Run, epoch: int) -> None:

@@ -26,6 +26,10 @@ _BAD_VALUES = ("22", "23", "54")
 """Classes of SQLSTATE that speak of a row's values: data exceptions, constraints, limits."""
 
 
+_KV_SWITCHED = ("CU003", "P0002")
+"""K/V is not captured; or it is again, and the cursor of the earlier copy is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One chunk. Rows; `held` is why nothing, or not all, could be taken up (one of `REASONS`), and empty else."""
@@ -97,6 +101,13 @@ class KvDelivery:
             found = await self._store.mark_chunk(epoch, rows)
         except LockTimeout:
             return Step(held="row_locks")
+        except DatabaseFault as fault:
+            if fault.sqlstate not in _KV_SWITCHED:
+                raise
+            raise OperatorError(
+                "K/V was switched while its rows were copied, so the copy begins anew",
+                next_step="with CUTOVER_KV=on: cutover backfill --source kv --apply",
+            ) from None
         return Step(found.scanned, marked=found.marked, already=found.scanned - found.marked, done=found.done)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from cutover.domain.backfill import ChunkSize, Via
 from cutover.domain.errors import CutoverError, StaleEpoch
 from cutover.domain.events import BackfillAdvanced, Observer, TaskFailed
-from cutover.domain.phase import Phase
 from cutover.engine.backfill_delivery import BackfillDelivery, Step
 from cutover.engine.backfill_progress import Progress
 from cutover.engine.backfill_throttle import Throttle
@@ -104,7 +103,7 @@ class BackfillRun:
             try:
                 await work(self._phase.current().epoch)
             except StaleEpoch:
-                if (await self._phase.reload()).phase is not Phase.A2:
+                if (await self._phase.reload()).phase not in self.progress.request.source.phases:
                     raise
             else:
                 return
@@ -118,7 +117,7 @@ class BackfillRun:
         try:
             step = await self._delivery.chunk(self._phase.current().epoch, progress.request, max(1, rows))
         except StaleEpoch:
-            if (await self._phase.reload()).phase is not Phase.A2:
+            if (await self._phase.reload()).phase not in self.progress.request.source.phases:
                 raise
             return False
         progress.add(step)

@@ -16,6 +16,7 @@ import time
 from cutover.domain.backoff import RetryBudget, RetryPolicy, delay
 from cutover.domain.errors import CutoverError, Refused, StaleEpoch
 from cutover.domain.events import BypassWrites, DeliverySettled, MarkCounts, Observer, TaskFailed
+from cutover.domain.kv import MAX_BYTES
 from cutover.domain.phase import Phase
 from cutover.engine.admission import Admission
 from cutover.engine.delivery import Deliverer, Delivery, Outcome, settlement_of
@@ -36,6 +37,8 @@ _CLAIM = 100
 """Marks per claim. The next claim begins while as many are still to be sent, so the senders do not wait for it."""
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 10.0
+_COPYING = (Phase.A2, Phase.A3)
+"""Where a backfill may be paused (one of K/V also in A3). A step back to A1 does not leave its marks lying."""
 _UNPLACEABLE = ("no_workspace", "workspace_gone")
 
 
@@ -141,7 +144,7 @@ class Reconciler:
         """Due marks of the lane, while the plugin is fit to be asked. An unhealthy plugin gets nothing at all."""
         try:
             state = self._phase.current()
-            held = backfill and self._backfill_held and state.phase is Phase.A2
+            held = backfill and self._backfill_held and state.phase in _COPYING
             if state.phase is Phase.A0 or held or not self._health.admit().ok:
                 return []
             return await self._ledger.claim(state.epoch, self._quiet, _CLAIM, backfill=backfill)
@@ -263,4 +266,6 @@ def _why_unplaceable(state: WriteResult) -> str | None:
         return "workspace_gone:"
     if state.status == "upsert" and not state.content.strip():
         return "empty_content:"
+    if state.kv is not None and (size := len(state.content.encode())) > MAX_BYTES:
+        return f"refused_by_plugin:not sent: too large ({size} bytes, at most {MAX_BYTES})"
     return None

@@ -12,4 +12,4 @@ drop function if exists cutover.kv_backfill_chunk(bigint, integer), cutover.open
     cutover.capture_kv(), cutover.kv_touch(uuid, text, boolean, text), cutover.is_memory(uuid, boolean),
     cutover.kv_quarantine(uuid[], boolean, boolean), cutover.kv_freed(uuid[]), cutover.holds_kv(text), cutover.kv_must_wait(uuid), cutover.is_kv_in(uuid, text),
     cutover.uuid5(uuid, text);
-drop table if exists cutover.kv_capture, cutover.kv;
+drop table if exists cutover.kv_waiting, cutover.kv_capture, cutover.kv;

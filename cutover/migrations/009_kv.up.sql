@@ -10,6 +10,11 @@ create table cutover.kv (
 );
 comment on table cutover.kv is 'Rows of workspace_memory that capture or backfill has reached, by the id of their memory (uuid5 of workspace and key). One that is here is marked, or the plugin holds it.';
 
+create table cutover.kv_waiting (
+    memory_id uuid primary key
+);
+comment on table cutover.kv_waiting is 'K/V rows whose id a memory has: they get it when the memory is gone. Written by claims and read by settlements, both of which hold the mark.';
+
 create table cutover.kv_capture (
     id         smallint primary key default 1 check (id = 1),
     captured   boolean not null default false,
@@ -128,7 +133,8 @@ language sql stable as $$
 $$;
 
 -- K/V rows whose id a memory has (an Idempotency-Key is hashed to an id in the same way): the memory keeps it, the row
--- goes to the quarantine, and leaves it when one of the two is gone.
+-- goes to the quarantine, and leaves it when one of the two is gone. The quarantine has one row per id, and the memory
+-- may need it for itself (refused_by_plugin): so who waits for an id is in kv_waiting.
 create function cutover.kv_quarantine(p_ids uuid[], p_late boolean, p_captured boolean) returns void
 language plpgsql as $$
 begin
@@ -137,31 +143,44 @@ begin
         select k.memory_id, k.workspace_id, 'id_taken', 'a memory has the id of this K/V row', m.rev
         from cutover.kv k join cutover.mark m on m.memory_id = k.memory_id
         where k.memory_id = any (p_ids) and cutover.is_memory(k.memory_id, p_late)
-        -- Its own earlier acknowledgement stands: the row has not changed, only the memory was delivered again.
+        -- An acknowledgement of it stands until one of the two is gone: another rev would end it (unacknowledge).
         on conflict (memory_id) do update set
-            reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now(),
-            acknowledged_by = case when q.reason = excluded.reason then q.acknowledged_by end,
-            acknowledged_at = case when q.reason = excluded.reason then q.acknowledged_at end,
-            why = case when q.reason = excluded.reason then q.why end;
+            reason = excluded.reason, detail = excluded.detail, last_seen = now(),
+            rev = case when q.reason = excluded.reason then q.rev else excluded.rev end;
+        insert into cutover.kv_waiting (memory_id)
+        select k.memory_id from cutover.kv k
+        where k.memory_id = any (p_ids) and cutover.is_memory(k.memory_id, p_late)
+        order by k.memory_id on conflict do nothing;
     end if;
+    delete from cutover.kv_waiting w
+    where w.memory_id = any (p_ids)
+      and not (p_captured and exists (select from cutover.kv k where k.memory_id = w.memory_id)
+               and cutover.is_memory(w.memory_id, p_late));
     delete from cutover.quarantine q
     where q.memory_id = any (p_ids) and q.reason = 'id_taken'
       and not (p_captured and exists (select from cutover.kv k where k.memory_id = q.memory_id)
                and cutover.is_memory(q.memory_id, p_late));
 end $$;
 
--- These were settled. Where a memory that had a K/V row's id is gone now, it is the row's turn.
+-- These were settled. Where a memory that had a K/V row's id is gone now, it is the row's turn. Where the memory is
+-- there and in order again, what is left of its quarantine is the row's.
 create function cutover.kv_freed(p_ids uuid[]) returns void
 language plpgsql as $$
 begin
-    if not exists (select from cutover.quarantine q where q.memory_id = any (p_ids) and q.reason = 'id_taken') then
+    if not exists (select from cutover.kv_waiting w where w.memory_id = any (p_ids)) then
         return;
     end if;
     insert into cutover.mark (memory_id, rev, origin, writer)
-    select q.memory_id, nextval('cutover.rev_seq'), 'kv', 'cutover'
-    from cutover.quarantine q join cutover.kv k on k.memory_id = q.memory_id, cutover.phase_state s
-    where q.memory_id = any (p_ids) and q.reason = 'id_taken' and not cutover.is_memory(q.memory_id, s.phase in ('A3', 'A4'))
-    order by q.memory_id
+    select w.memory_id, nextval('cutover.rev_seq'), 'kv', 'cutover'
+    from cutover.kv_waiting w join cutover.kv k on k.memory_id = w.memory_id, cutover.phase_state s
+    where w.memory_id = any (p_ids) and not cutover.is_memory(w.memory_id, s.phase in ('A3', 'A4'))
+    order by w.memory_id
+    on conflict (memory_id) do nothing;
+    insert into cutover.quarantine (memory_id, workspace_id, reason, detail, rev)
+    select w.memory_id, k.workspace_id, 'id_taken', 'a memory has the id of this K/V row', nextval('cutover.rev_seq')
+    from cutover.kv_waiting w join cutover.kv k on k.memory_id = w.memory_id
+    where w.memory_id = any (p_ids) and not exists (select from cutover.mark m where m.memory_id = w.memory_id)
+    order by w.memory_id
     on conflict (memory_id) do nothing;
 end $$;
 
