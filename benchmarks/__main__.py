@@ -184,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.rows = options.rows or (20_000 if options.quick else 1_000_000)
     options.contract_rows = options.contract_rows or (3_000 if options.quick else 40_000)
+    load = os.getloadavg()[0]
     rows = uvloop.run(run(options))
     facts = {
         "cores": os.cpu_count(),
@@ -192,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds_per_run": options.seconds,
         "rounds": options.rounds,
         "rows": options.rows,
-        "load_before": os.getloadavg()[0],
+        "load_before": load,
     }
     write_json(rows, facts, options.json)
     print(table(rows))
