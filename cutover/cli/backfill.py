@@ -81,7 +81,7 @@ def backfill(
 ) -> None:
     """Copy the memories that were there before A1: a live edit or delete always wins.
 
-    Exit code 3 when something could not be placed, 1 when it failed.
+    Exit code 3 while anything of the tenant is in quarantine and not acknowledged, 1 when it failed.
     """
     from cutover.cli.ops_client import Ops
     from cutover.cli.verify import verify
@@ -113,12 +113,15 @@ def backfill(
         say(f"via {told.get('via')}: {told.get('via_why')}")
         told = _follow(ops, told)
         quarantined = _quarantined(ops)
-    emit({**told, "quarantined": quarantined}, form)
+    emit({**told, "quarantine_blocking": quarantined}, form)
     if told.get("state") != "finished":
         say(f"the backfill {told.get('state')}: {told.get('why') or 'run it again, it goes on'}", "red")
         raise click.exceptions.Exit(ERROR)
     if quarantined:
-        say(f"{quarantined} memories cannot be placed; their reasons are in cutover.quarantine", "yellow")
+        say(
+            f"{quarantined} memories of the tenant cannot be placed and are not acknowledged: cutover quarantine list",
+            "yellow",
+        )
         raise click.exceptions.Exit(DIVERGENT)
 
 
@@ -140,8 +143,8 @@ def _only_with_apply(mode: str, options: dict[str, Any]) -> None:
 
 
 def _quarantined(ops: "Ops") -> int:
-    """How many memories of the tenant wait in quarantine, from whichever cause."""
-    return int(ops.get("/api/v1/status").get("quarantined") or 0)
+    """How many memories of the whole tenant are in quarantine, from whichever cause, and not acknowledged."""
+    return int(ops.get("/api/v1/status").get("quarantine_blocking") or 0)
 
 
 def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:

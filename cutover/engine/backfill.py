@@ -6,6 +6,7 @@ What a run does is in `backfill_run`, how rows travel in `backfill_delivery`, wh
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from cutover.domain.backfill import BackfillRequest, RowSource, Via
 from cutover.domain.errors import CutoverError, IllegalStep, InvalidRequest, NotFound, OperatorError
@@ -19,7 +20,7 @@ from cutover.engine.backfill_delivery import (
     choose,
 )
 from cutover.engine.backfill_progress import BackfillLimits, Progress
-from cutover.engine.backfill_run import BackfillAborted, BackfillRun, left_held_by
+from cutover.engine.backfill_run import BackfillAborted, BackfillRun, aborted_by, left_held_by
 from cutover.engine.backfill_throttle import Throttle
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
@@ -35,6 +36,8 @@ from cutover.stores.runs import Run, Runs
 
 KIND = "backfill"
 _LOOK_SECONDS = 0.5
+_BOOT_SECONDS = 10.0
+"""A start waits so long for the first look at what a crash left."""
 
 
 def _nothing(progress: Progress) -> None:
@@ -76,7 +79,11 @@ class Backfill:
         self._requests: asyncio.Queue[BackfillRun] = asyncio.Queue(maxsize=1)
         self._run: BackfillRun | None = None
         self._done = asyncio.Event()
-        self._starting = False
+        self._opening = asyncio.Lock()
+        """Held by whoever decides which run is next: a start, or the look for what was left."""
+        self._looked = asyncio.Event()
+        self._orphans: set[UUID] = set()
+        """Open runs that nobody was at, at the last look."""
 
     @property
     def progress(self) -> Progress | None:
@@ -102,10 +109,10 @@ class Backfill:
             raise IllegalStep(
                 f"backfill runs in A2; the tenant is in {state.phase}", next_step=f"cutover phase {verb} (to A2) first"
             )
-        if self._starting or (self.progress is not None and self.progress.under_way):
-            raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
-        self._starting = True
-        try:
+        await self._looked_once()
+        async with self._opening:
+            if self.progress is not None and self.progress.under_way:
+                raise OperatorError("a backfill is under way already", next_step="cutover status shows how far it is")
             if await self._store.carried_out_elsewhere():
                 raise OperatorError(
                     "another daemon of this tenant carries out a backfill", next_step="steer it there, or wait for it"
@@ -116,8 +123,16 @@ class Backfill:
             run = await self._runs.begin(KIND, requested_by, request.as_parameters())
             progress = Progress.of(run, request, requested_by, cursor, via, why, await self._waiting())
             return self._begin(progress)
-        finally:
-            self._starting = False
+
+    async def _looked_once(self) -> None:
+        """What a crash left goes first, and one run is all that there can be."""
+        try:
+            async with asyncio.timeout(_BOOT_SECONDS):
+                await self._looked.wait()
+        except TimeoutError:
+            raise OperatorError(
+                "the daemon is taking up an earlier run", next_step="cutover backfill --apply again in a moment"
+            ) from None
 
     async def _way(self, request: BackfillRequest) -> tuple[Via, str]:
         if request.source is RowSource.KV:
@@ -188,56 +203,79 @@ class Backfill:
 
     async def pause(self, by: str) -> Progress:
         """Hold the run under way; kept over a restart. Raises `OperatorError` when there is none."""
-        run = self._under_way()
+        run = await self._under_way()
         run.hold(by)
         await run.record("pause", by)
         return run.progress
 
     async def resume(self, by: str) -> Progress:
         """Let it go on."""
-        run = self._under_way()
+        run = await self._under_way()
         run.hold("")
         await run.record("resume", by)
         return run.progress
 
     async def abort(self, by: str) -> Progress:
         """End it: the cursor stays, the next start goes on from there."""
-        run = self._under_way()
+        run = await self._under_way()
         run.abort(by)
         await run.record("abort", by)
         return run.progress
 
-    def _under_way(self) -> BackfillRun:
+    async def elsewhere(self) -> bool:
+        """Whether another daemon of this tenant carries one out."""
+        here = self.progress is not None and self.progress.under_way
+        return not here and await self._store.carried_out_elsewhere()
+
+    async def _under_way(self) -> BackfillRun:
         if self._run is None or not self._run.progress.under_way:
+            if await self._store.carried_out_elsewhere():
+                raise OperatorError(
+                    "another daemon of this tenant carries out the backfill", next_step="ask that daemon"
+                )
             raise OperatorError("no backfill is under way", next_step="cutover backfill --apply")
         return self._run
 
     # -- the task ----------------------------------------
 
     async def run(self) -> None:
-        """Carry out what is asked, for ever; first of all what a crash interrupted."""
-        await self._resume()
+        """Carry out what is asked, for ever, and what a daemon that died left: this one's, or another's."""
         while True:
-            run = await self._requests.get()
-            progress, ended = run.progress, "finished"
+            await self._look()
             try:
-                async with self._store.alone():
+                # Not wait_for: that swallows a cancellation which comes together with a request.
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    run = await self._requests.get()
+            except TimeoutError:
+                continue
+            await self._carry_out(run)
+
+    async def _carry_out(self, run: BackfillRun) -> None:
+        progress, ended = run.progress, "finished"
+        try:
+            async with self._store.alone() as mine:
+                if mine:
                     await run.carry_out()
-            except BackfillAborted as aborted:
-                ended, progress.why = "aborted", f"aborted by {aborted.by}"
-            except CutoverError as error:
-                ended, progress.why = "failed", error.message
-                self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
-            except asyncio.CancelledError:
-                progress.state = "interrupted"  # stays open in the record: the next start resumes it
-                raise
-            progress.throttled = ""
+                else:
+                    ended, progress.why = "elsewhere", "another daemon of this tenant carries it out"
+        except BackfillAborted as aborted:
+            ended, progress.why = "aborted", f"aborted by {aborted.by}"
+        except CutoverError as error:
+            ended, progress.why = "failed", error.message
+            self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
+        except asyncio.CancelledError:
+            progress.state = "interrupted"  # stays open in the record: the next start resumes it
+            raise
+        progress.throttled = ""
+        if ended == "elsewhere":
+            ended = "interrupted"  # open in the record, too: it is the other's to end
+        else:
             # The record first: who is told that it ended must find it ended there too.
             await self._close(progress, ended)
-            progress.state = ended
-            self._done.set()
-            if ended == "finished":
-                self._on_finished(progress)
+        progress.state = ended
+        self._done.set()
+        if ended == "finished":
+            self._on_finished(progress)
 
     async def complete(self) -> bool:
         """Whether the whole tenant has been walked in this generation, its K/V rows too where they are captured."""
@@ -246,16 +284,23 @@ class Backfill:
         done = {c.scope for c in cursors if c.generation == state.generation and c.done}
         return "tenant" in done and ("kv" in done or not await self._kv.captured())
 
-    async def _resume(self) -> None:
+    async def _look(self) -> None:
         """Open runs were left by a crash: go on with the newest, close the others. One that another daemon is at is
         its own to end; should that daemon die first, this one goes on."""
-        while True:
-            try:
-                if not (await self._runs.running(KIND) and await self._store.carried_out_elsewhere()):
-                    return await self._reopen()
-            except CutoverError as error:
-                self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
-            await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            async with self._opening:
+                if self.progress is not None and self.progress.under_way:
+                    return
+                left = {run.id for run in await self._runs.running(KIND)}
+                if left and await self._store.carried_out_elsewhere():
+                    left = set()
+                # Seen twice, unless we boot: others record a run before they lock, and unlock before they close.
+                if left and (left <= self._orphans or not self._looked.is_set()):
+                    await self._reopen()
+                self._orphans = left
+                self._looked.set()
+        except CutoverError as error:
+            self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
 
     async def _reopen(self) -> None:
         state = await self._phase.reload()
@@ -269,6 +314,10 @@ class Backfill:
 
     async def _take_up(self, run: Run, epoch: int) -> None:
         request = BackfillRequest.from_parameters(run.parameters)
+        last = await self._runs.last_saying(run.id, "control")
+        if by := aborted_by(last):
+            await self._runs.finish(run.id, "interrupted", {"why": f"aborted by {by}", "state": "aborted"})
+            return
         try:
             if request.source is RowSource.KV:
                 await self._check_kv(request)  # it may have been switched off meanwhile
@@ -279,7 +328,7 @@ class Backfill:
         cursor = await self._open(epoch, request)
         progress = Progress.of(run.id, request, run.requested_by, cursor, via, why, await self._waiting())
         progress.begun_at = await self._begun_at(run, cursor.scanned)
-        self._begin(progress, left_held_by(await self._runs.last_saying(run.id, "control")))
+        self._begin(progress, left_held_by(last))
 
     async def _begun_at(self, run: Run, now: int) -> int:
         """Where the run began, so that its limit counts what an earlier daemon did of it."""

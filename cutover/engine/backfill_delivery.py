@@ -20,8 +20,8 @@ from cutover.stores.backfill import BackfillStore
 from cutover.stores.kv import KvStore
 from cutover.stores.plugin_database import PluginDatabase
 
-_PATIENCE = 20.0
-"""A chunk may take so many times its target before it is given up."""
+_PATIENCE = 4.0
+"""A chunk may take so many times its target before it is given up: 0.6 s, less than PostgreSQL's deadlock_timeout."""
 _BAD_VALUES = ("22", "23", "54")
 """Classes of SQLSTATE that speak of a row's values: data exceptions, constraints, limits."""
 
@@ -136,16 +136,15 @@ class DatabaseDelivery:
             self._size.failed()
             return Step(held="row_locks")
         except DatabaseUnavailable:
+            if rows == 1:
+                return await self._mark_one(epoch, request)
             self._size.failed()
             return Step(held="database")
         except DatabaseFault as fault:
             if not fault.sqlstate.startswith(_BAD_VALUES):
                 raise
             if rows == 1:
-                marked = await self._store.mark_chunk(epoch, request.scope, request.workspace, 1)
-                return Step(
-                    marked.scanned, marked=marked.marked, already=marked.scanned - marked.marked, done=marked.done
-                )
+                return await self._mark_one(epoch, request)
             self._size.failed()
             return Step()
         if not found.blocked:
@@ -154,6 +153,10 @@ class DatabaseDelivery:
             found.scanned, found.copied, found.unchanged, found.handed_over, found.already, found.quarantined,
             found.done, "row_locks" if found.blocked else "",
         )  # fmt: skip
+
+    async def _mark_one(self, epoch: int, request: BackfillRequest) -> Step:
+        marked = await self._store.mark_chunk(epoch, request.scope, request.workspace, 1)
+        return Step(marked.scanned, marked=marked.marked, already=marked.scanned - marked.marked, done=marked.done)
 
 
 async def why_not_database(store: BackfillStore, plugin: PluginDatabase | None) -> str:

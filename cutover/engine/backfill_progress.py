@@ -81,11 +81,17 @@ class Progress:
 
     @property
     def to_scan(self) -> int:
-        """Rows that this run has still to reach."""
+        """Rows that this run has still to reach, as far as was known when the cursor was opened. For showing only:
+        rows that came since are walked, too."""
         left = max(0, self.total - self.scanned)
+        return left if self.allowed is None else min(left, self.allowed)
+
+    @property
+    def allowed(self) -> int | None:
+        """Rows that the run's limit still allows; None without one."""
         if self.request.limit is None:
-            return left
-        return min(left, max(0, self.request.limit - (self.scanned - self.begun_at)))
+            return None
+        return max(0, self.request.limit - (self.scanned - self.begun_at))
 
     def add(self, step: Step) -> None:
         """One chunk was done."""

@@ -11,9 +11,10 @@ from the cursor; what a checkpoint then lacks is told by the next one.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from cutover.domain.backfill import ChunkSize, Via
-from cutover.domain.errors import CutoverError, StaleEpoch
+from cutover.domain.errors import CutoverError, DatabaseUnavailable, LockTimeout, StaleEpoch
 from cutover.domain.events import BackfillAdvanced, Observer, TaskFailed
 from cutover.engine.backfill_delivery import BackfillDelivery, Step
 from cutover.engine.backfill_progress import Progress
@@ -25,6 +26,7 @@ from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
 from cutover.stores.runs import Runs
 
+T = TypeVar("T")
 _PAUSE_SECONDS = 0.1
 _MEND_ROWS = 2000
 
@@ -66,6 +68,8 @@ class BackfillRun:
         self._delivery = delivery
         self._throttle = throttle
         self._aborted_by = ""
+        self._behind = False
+        """Whether the counts of `progress` may lack a chunk whose outcome was lost."""
 
     def hold(self, by: str) -> None:
         """Pause: no chunk, and no delivery of the backfill's marks, until `hold("")`."""
@@ -85,17 +89,38 @@ class BackfillRun:
         self._reconciler.hold_backfill(bool(self._throttle.held_by))
         try:
             if self._delivery.via is Via.DATABASE:
-                await self._current(self._store.bring_namespaces_up_to_date)
-            while self.progress.request.limit is None or self.progress.to_scan > 0:
-                await self._wait_while(lambda: self._throttle.why_wait(self._delivery.rows))
-                if await self._chunk():
+                await self._patiently(lambda: self._current(self._store.bring_namespaces_up_to_date))
+            while self.progress.allowed != 0:
+                if await self._patiently(self._next_chunk):
                     break
-            await self._wait_while(self._undelivered)
+            await self._patiently(lambda: self._wait_while(self._undelivered))
             self._tell(Step())
             if self._delivery.via is Via.CONTRACT and self._plugin_rows is not None:
                 await self._mend_times(self._plugin_rows)
         finally:
             self._reconciler.hold_backfill(False)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and while PostgreSQL is away or has no time, wait: that ends no run."""
+        while True:
+            try:
+                return await work()
+            except (DatabaseUnavailable, LockTimeout):
+                await self._be_held("database")
+                self._behind = True
+
+    async def _next_chunk(self) -> bool:
+        if self._behind:
+            await self._catch_up()
+        await self._wait_while(lambda: self._throttle.why_wait(self._delivery.rows))
+        return await self._chunk()
+
+    async def _catch_up(self) -> None:
+        """The outcome of the last chunk was lost, but the cursor tells it."""
+        for cursor in await self._store.cursors():
+            if cursor.scope == self.progress.scope:
+                self.progress.scanned, self.progress.marked = cursor.scanned, cursor.marked
+        self._behind = False
 
     async def _current(self, work: Callable[[int], Awaitable[object]]) -> None:
         """Do something that is fenced by epoch, once more where the epoch changed and the phase did not."""
@@ -112,8 +137,8 @@ class BackfillRun:
         """One chunk; True when it was the last."""
         progress = self.progress
         rows = self._throttle.rows(self._delivery.rows)
-        if progress.request.limit is not None:
-            rows = min(rows, progress.to_scan)
+        if progress.allowed is not None:
+            rows = min(rows, progress.allowed)
         try:
             step = await self._delivery.chunk(self._phase.current().epoch, progress.request, max(1, rows))
         except StaleEpoch:
@@ -128,6 +153,7 @@ class BackfillRun:
             await self._runs.checkpoint(progress.run, self._counts())
         self._tell(step)
         if step.held:
+            self._behind = step.held == "database"
             await self._be_held(step.held)
         return step.done
 
@@ -206,4 +232,13 @@ class BackfillRun:
 
 def left_held_by(last_control: dict[str, object] | None) -> str:
     """Who had paused a run when its daemon died, from the last control in its checkpoints; "" for nobody."""
-    return str(last_control["by"]) if last_control is not None and last_control.get("control") == "pause" else ""
+    return _by(last_control, "pause")
+
+
+def aborted_by(last_control: dict[str, object] | None) -> str:
+    """Who had ended a run whose daemon died before it came to that; "" for nobody."""
+    return _by(last_control, "abort")
+
+
+def _by(last_control: dict[str, object] | None, control: str) -> str:
+    return str(last_control["by"]) if last_control is not None and last_control.get("control") == control else ""

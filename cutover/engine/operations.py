@@ -96,6 +96,8 @@ class Operations:
         """The run under way, or the last one of this process."""
         progress = self._backfill.progress
         complete = await self._backfill.complete()
+        if await self._backfill.elsewhere():
+            return {"state": "elsewhere", "why": "another daemon of this tenant carries it out", "complete": complete}
         if progress is None:
             return {"state": "idle", "complete": complete}
         return {**progress.as_json(), "complete": complete}

@@ -112,18 +112,20 @@ declare
     v_ids    uuid[];
 begin
     select * into strict v_cursor from cutover.backfill_cursor c where c.scope = p_scope for update;
-    select array_agg(d.id) into v_ids from (
+    -- One more than is taken tells whether anything is left.
+    v_ids := array(
         select a.id from public.agent_memories a
         where (v_cursor.last_id is null or a.id > v_cursor.last_id)
           and (p_workspace is null or a.workspace_id = p_workspace)
-        order by a.id limit p_limit) d;
-    scanned := coalesce(cardinality(v_ids), 0);
+        order by a.id limit p_limit + 1);
+    done := cardinality(v_ids) <= p_limit;
+    v_ids := v_ids[:p_limit];
+    scanned := cardinality(v_ids);
     with fresh as (
         insert into cutover.mark (memory_id, rev, origin, writer)
         select d.id, nextval('cutover.rev_seq'), 'backfill', 'cutover' from unnest(v_ids) as d (id)
         on conflict (memory_id) do nothing returning 1
     ) select count(*) into marked from fresh;
-    done := scanned < p_limit;
     update cutover.backfill_cursor c set
         last_id = coalesce(v_ids[cardinality(v_ids)], c.last_id), done = backfill_chunk.done,
         scanned = c.scanned + backfill_chunk.scanned, marked = c.marked + backfill_chunk.marked, updated_at = now()

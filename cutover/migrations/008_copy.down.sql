@@ -1,2 +1,2 @@
-drop function if exists cutover.copy_chunk, cutover.copy_statement, cutover.copy_namespaces;
+drop function if exists cutover.copy_chunk, cutover.copy_statement, cutover.copy_namespaces, cutover.white_space;
 drop type if exists cutover.copied_chunk;

@@ -51,18 +51,25 @@ declare
     v_last     uuid;
     v_id       uuid;
     v_placed   integer;
+    v_found    integer;
     r          cutover.copied_chunk;
 begin
     -- A chunk that a crash of the server loses takes its cursor along; nobody was told anything. So no wait for the disk.
     perform set_config('synchronous_commit', 'off', true);
     select * into strict v_cursor from cutover.backfill_cursor c where c.scope = p_scope for update;
-    execute format(
-        'select array_agg(d.id) from (select a.id from public.agent_memories a where %s and %s order by a.id limit $3) d',
+    -- About a megabyte of content at most, because whoever wants one of the rows waits for all of them; at least one
+    -- row. One more than may be taken is looked at: it tells whether anything is left.
+    execute format($q$
+        select coalesce(array_agg(d.id order by d.id) filter (where d.place <= $3 and (d.place = 1 or d.bytes <= 1000000)),
+                        '{}'), count(*)
+        from (select f.id, row_number() over w as place, sum(f.bytes) over w as bytes
+              from (select a.id, octet_length(a.content) as bytes from public.agent_memories a where %s and %s
+                    order by a.id limit $3 + 1) f
+              window w as (order by f.id rows unbounded preceding)) d $q$,
         case when v_cursor.last_id is null then 'true' else 'a.id > $1' end,
         case when p_workspace is null then 'true' else 'a.workspace_id = $2' end)
-    into v_ids using v_cursor.last_id, p_workspace, p_limit;
-    v_ids := coalesce(v_ids, '{}');
-    r.done := cardinality(v_ids) < p_limit; r.blocked := false;
+    into v_ids, v_found using v_cursor.last_id, p_workspace, p_limit;
+    r.done := cardinality(v_ids) = v_found; r.blocked := false;
 
     -- 1. Locks, in id order. A row that somebody holds is not waited for: it gets a mark. Where even that would have to
     -- wait (the holder has changed the row, so its mark is on its way too), the chunk ends before it.
@@ -88,7 +95,7 @@ begin
             end;
         end loop;
     end if;
-    perform set_config('lock_timeout', '800ms', true);
+    perform set_config('lock_timeout', '400ms', true);
     r.scanned := cardinality(v_ids);
     v_last := v_ids[cardinality(v_ids)];
 
@@ -150,6 +157,13 @@ begin
     return r;
 end $$;
 
+-- White space as the contract path counts it (Python's str.strip), whatever the database's collation thinks.
+create function cutover.white_space() returns text
+language sql immutable as $$
+    select E'\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
+            '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
+$$;
+
 -- The statement that copies the rows $1, which are locked and unmarked: one row (written, placed, quarantined). Placed
 -- rows that were there already, exactly so, are not written. An older copy of what cannot be placed goes. `propagation`
 -- is what domain/propagation.pack makes; written out here, because a function costs more than the rest of the row.
@@ -158,9 +172,7 @@ language plpgsql stable as $f$
 declare
     v_target text;  -- the type of memory_plugin.memory_records.embedding
     v_vector text;
-    -- White space as the contract path counts it (Python's str.strip), whatever the database's collation thinks.
-    v_space  text := E'\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
-                     '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
+    v_space  text := cutover.white_space();
 begin
     select format('%I.%I', n.nspname, t.typname) into v_target
     from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace

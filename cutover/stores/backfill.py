@@ -13,6 +13,7 @@ import asyncpg
 
 from cutover.stores.database import Database
 from cutover.stores.sql import query
+from cutover.stores.task_lock import task_lock
 
 _ALONE_KEY = 7304916220481577220
 """Any constant of our own; advisory locks are per database."""
@@ -100,17 +101,12 @@ class BackfillStore:
     async def alone(self) -> AsyncIterator[bool]:
         """Whether no other daemon carries out a backfill of this tenant; while the body runs, none can. A lost
         connection loses this too, which is no harm: chunks of two daemons wait for each other at the cursor."""
-        async with self._database.connection() as connection:
-            mine = bool(await connection.fetchval("select pg_try_advisory_lock($1)", _ALONE_KEY))
-            try:
-                yield mine
-            finally:
-                if mine:
-                    await connection.execute("select pg_advisory_unlock($1)", _ALONE_KEY)
+        async with task_lock(self._database, _ALONE_KEY) as lock:
+            yield lock.ours
 
     async def carried_out_elsewhere(self) -> bool:
-        """Whether another daemon is at it. (The lock of the question ends with its statement.)"""
-        return not await self._database.fetchval("select pg_try_advisory_xact_lock($1)", _ALONE_KEY)
+        """Whether somebody is at it, for who is not. Looks only: trying the lock would take it from one who begins."""
+        return bool(await self._database.fetchval(query("backfill_under_way"), _ALONE_KEY))
 
     async def shares_database_with(self, other: Database) -> bool:
         """Whether `other` is a connection to the same database, by whatever address and role. Advisory locks belong to

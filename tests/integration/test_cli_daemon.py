@@ -100,7 +100,7 @@ def test_the_whole_move_and_back(command: Command) -> None:
     copied = command("backfill", "--apply", "--yes", "-o", "json")
     assert copied.returncode == 0, copied.stderr
     told = json.loads(copied.stdout)
-    assert (told["state"], told["scanned"], told["remaining"], told["quarantined"]) == ("finished", ROWS, 0, 0)
+    assert (told["state"], told["scanned"], told["remaining"], told["quarantine_blocking"]) == ("finished", ROWS, 0, 0)
     assert "100.0%" in copied.stderr
     assert "via database: the plugin's tables share the tenant's database" in copied.stderr
 

@@ -1,5 +1,6 @@
--- What a K/V backfill would find. Expired rows are walked over, and not delivered.
+-- What a K/V backfill would copy. Expired rows are walked over, and neither delivered nor counted.
 SELECT count(*) AS rows, count(DISTINCT v.workspace_id) AS workspaces,
        count(*) FILTER (WHERE w.id IS NULL) AS workspace_gone
 FROM public.workspace_memory v
-LEFT JOIN public.workspaces w ON w.id = v.workspace_id;
+LEFT JOIN public.workspaces w ON w.id = v.workspace_id
+WHERE v.expires_at IS NULL OR v.expires_at > now();
