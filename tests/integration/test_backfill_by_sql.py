@@ -256,7 +256,7 @@ async def test_one_daemon_at_a_time_and_the_other_goes_on_when_it_dies(database:
         await second.tenant.phase.reload()
         error = await refused(second.tenant.operations.start_backfill(apply=True, actor="b"), OperatorError)
         assert "another daemon" in str(error)
-        assert (await second.tenant.operations.backfill_status())["state"] == "idle"
+        assert (await second.tenant.operations.backfill_status())["state"] == "elsewhere"
         await first.abandon()
         told = await reaches(s, lambda told: told["state"] == "finished")
         assert (told["run"], told["scanned"]) == (started["run"], 60)
