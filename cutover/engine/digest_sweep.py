@@ -140,6 +140,7 @@ class DigestSweeper:
                 await self._open_wished(self._wished_by)
             if self._next is not None:
                 (run, full, who), self._next = self._next, None
+                self._asked.clear()  # asked for is this one: if it fails, the next try waits
                 await self._carry_out(run, full, who, Tally())
 
     async def _remember(self) -> None:

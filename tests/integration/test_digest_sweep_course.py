@@ -5,12 +5,14 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 from cutover.domain.errors import OperatorError
 from cutover.domain.load_budget import LoadPolicy
 from cutover.domain.phase import Phase
+from cutover.embedded.fault_proxy import answer, on
 from cutover.embedded.processes import until
 from tests.integration.digest_scene import (
     INSERT,
@@ -320,6 +322,30 @@ async def test_a_finished_backfill_is_followed_by_a_full_sweep(database: str) ->
         await s.enter(Phase.A0)
         await s.enter(Phase.A1)
         assert (await s.tenant._readiness.gather()).digest is None, "evidence of an earlier generation"
+
+
+async def test_a_sweep_that_is_wanted_and_cannot_be_made_is_tried_again_in_peace(database: str) -> None:
+    # It was begun anew more than a hundred times a second while the plugin was away.
+    async with scene(database, phase=Phase.A2) as s:
+        assert s.proxy is not None
+        fault = s.proxy.rule(on("PUT", r"/v1/namespaces/"), answer(500))
+        s.tenant.digests.wish("schedule")
+        failed = "SELECT started_at FROM cutover.task_run WHERE kind = 'sweep.digest' AND state = 'failed' ORDER BY 1"
+
+        async def thrice() -> bool:
+            return len(await s.database.fetch(failed)) >= 3
+
+        await until(thrice, "three sweeps to fail", timeout=30)
+        began = [row["started_at"] for row in await s.database.fetch(failed)]
+        assert min(later - earlier for earlier, later in pairwise(began)).total_seconds() > 1
+        before = await s.count("cutover.task_run WHERE kind = 'sweep.digest' AND outcome ->> 'outcome' = 'clean'")
+        fault.off()
+
+        async def clean() -> bool:
+            found = await s.count("cutover.task_run WHERE kind = 'sweep.digest' AND outcome ->> 'outcome' = 'clean'")
+            return found > before
+
+        await until(clean, "the sweep that is wanted", timeout=30)
 
 
 async def test_of_many_that_ask_at_once_one_gets_a_sweep(database: str) -> None:
