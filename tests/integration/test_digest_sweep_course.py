@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -168,13 +169,16 @@ async def checkpoints(s: Scene, run: UUID) -> int:
 
 async def test_killed_at_every_checkpoint_it_goes_on_and_finds_all(database: str) -> None:
     rows = made(160)
-    async with scene(database, phase=Phase.A1, rows=rows, sweep_load=SMALL) as s:
+    # Resting long between its chunks, so that each can be killed however slow the machine is.
+    slow = replace(SMALL, share=0.02)
+    async with scene(database, phase=Phase.A1, rows=rows, sweep_load=slow) as s:
         await s.enter(Phase.A2)
         await s.quiet()
         wrong = {row[0] for row in rows[::20]}
         for memory_id in wrong:
             await hurt(s, "UPDATE {records} SET content = 'other' WHERE id = $1", memory_id)
-        run = await request(s)
+        assert s.tenant.digests is not None
+        run = await s.tenant.digests.request(full=True, requested_by="schedule")
         for seen in range(1, 200):
 
             async def further(seen: int = seen) -> bool:
