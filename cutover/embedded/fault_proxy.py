@@ -235,6 +235,7 @@ class FaultProxy:
         for task in (*self._work, *self._serving):
             task.cancel()
         await asyncio.gather(*self._work, *self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted closes in the loop's next turn
 
     async def accept(self) -> None:
         """Take connections (again)."""
