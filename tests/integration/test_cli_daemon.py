@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -168,14 +169,17 @@ def test_watch_goes_on_until_interrupted(running: Served, command: Command) -> N
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A build that runs in the background has it ignored, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stdout is not None
     try:
         shown = [child.stdout.readline() for _ in range(4)]
-        child.send_signal(2)
+        child.send_signal(signal.SIGINT)
         child.communicate(timeout=30)
     finally:
         child.kill()
+        child.communicate()
     assert [line.split("\t")[0] for line in shown] == ["tenant", "sample", "tenant", "sample"]
     assert child.returncode == 130
 

@@ -51,7 +51,7 @@ def test_what_dev_prints_to_try_works_and_ctrl_c_ends_everything(tmp_path: Path)
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr  # the last one's: doctor finds nothing failing
-        assert "memories cannot be placed" in done.stderr
+        assert "cannot be placed and are not acknowledged" in done.stderr
         assert "clean: every difference has a cause" in done.stderr
         assert "CUTOVER_TENANT=sample" in script
         plugin = next(one for one in below if "serve" not in one.cmdline() and "plugin" in " ".join(one.cmdline()))
