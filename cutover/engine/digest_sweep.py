@@ -89,10 +89,10 @@ class DigestSweeper:
             await self.request(full=False, requested_by="schedule")
 
     async def full_due(self, seconds: float) -> None:
-        """The schedule asks for a full sweep, if the last one that came to a result is older than `seconds`. It is
+        """The schedule asks for a full sweep, if the last one is older than `seconds` or was not to be trusted. It is
         wanted until one has come to a result. Raises the errors of `Database`."""
         last = await self._stores.findings.last_full()
-        if last is None or last[1] >= seconds:
+        if last is None or last[1] >= seconds or not last[0]["trusted"]:
             self.wish("schedule")
 
     def wish(self, requested_by: str) -> None:

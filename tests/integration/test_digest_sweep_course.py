@@ -378,3 +378,20 @@ async def test_old_deliveries_are_forgotten_once_they_were_swept(database: str) 
         # The update gave them later transactions, which the first sweep had not seen the end of.
         await digest(s, full=True)
         assert await s.count("cutover.delivery_log") == 2
+
+
+async def test_a_sweep_that_proved_nothing_does_not_put_the_next_one_off(database: str) -> None:
+    async with scene(database, rows=made(3)) as s:
+        assert (await digest(s, full=True))["outcome"] == "partial"  # in A0
+        await s.step(Phase.A1)
+        assert s.tenant.digests is not None
+        await s.tenant.digests.full_due(86_400)
+
+        async def swept() -> bool:
+            last = s.tenant.digests.last if s.tenant.digests is not None else None
+            return last is not None and bool(last["full"]) and bool(last["trusted"])
+
+        await until(swept, "the full sweep that is due", timeout=30)
+        runs = await s.count("cutover.task_run WHERE kind = 'sweep.digest'")
+        await s.tenant.digests.full_due(86_400)
+        assert await s.count("cutover.task_run WHERE kind = 'sweep.digest'") == runs
