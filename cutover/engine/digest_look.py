@@ -55,7 +55,7 @@ async def look_at(
     expected = await reader.expected(salt, ids, situation, limits, reached=reached)
     held = await reader.held(salt, ids, limits)
     about = await reader.about(ids, situation.snapshot)
-    delivered = await _delivered_since(reader, since or {})
+    delivered = await reader.delivered_since(since) if since else frozenset[UUID]()
     return Look(
         situation,
         {
@@ -89,15 +89,3 @@ def suspicion(seen: Seen, classes: frozenset[DivergenceClass] | None = None) -> 
         seen.about.writer,
         seen.about.delivered_at,
     )
-
-
-async def _delivered_since(reader: DigestReader, since: Mapping[UUID, str]) -> frozenset[UUID]:
-    """Which memories were delivered after their own earlier snapshot."""
-    by_snapshot: dict[str, list[UUID]] = {}
-    for memory_id, snapshot in since.items():
-        by_snapshot.setdefault(snapshot, []).append(memory_id)
-    found: set[UUID] = set()
-    for snapshot, group in by_snapshot.items():
-        about = await reader.about(group, snapshot)
-        found |= {memory_id for memory_id, each in about.items() if each.delivered}
-    return frozenset(found)

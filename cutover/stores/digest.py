@@ -155,6 +155,13 @@ class DigestReader:
         }
         return {memory_id: found.get(memory_id, _NOTHING) for memory_id in ids}
 
+    async def delivered_since(self, since: Mapping[UUID, str]) -> frozenset[UUID]:
+        """Which memories were delivered after their own snapshot, by id."""
+        rows = await self._tenant.fetch(
+            query("digest_delivered_since"), list(since.keys()), list(since.values()), timeout=30.0
+        )
+        return frozenset(row["id"] for row in rows)
+
     async def delivered(self, since: str, before: str, past: UUID | None, limit: int) -> list[UUID]:
         """Memories delivered by transactions from `since` on and below `before`, ascending, past an id."""
         rows = await self._tenant.fetch(query("digest_delivered"), since, before, past, limit, timeout=30.0)
