@@ -107,15 +107,12 @@ def second_look(
     seconds_between: float,
     t_z: float,
     delivered_between: bool,
-    marked: bool,
 ) -> Verdict:
-    """Compare two looks at one memory. A marked memory may differ, so nothing is known of it until it is delivered.
+    """Compare two looks at one memory that is not marked: a marked one may differ, so nothing can be said of it.
 
     Only what both looks saw, at least `t_z` seconds apart and with nothing delivered in between, is confirmed.
     """
     gone = first - again
-    if marked:
-        return Verdict(frozenset(), first | again, frozenset())
     if delivered_between or seconds_between < t_z:
         return Verdict(frozenset(), again, gone)
     return Verdict(first & again, again - first, gone)
@@ -165,7 +162,6 @@ def decide(
         seconds_between=seconds_between,
         t_z=t_z,
         delivered_between=delivered_between,
-        marked=False,
     )
     early = not delivered_between and seconds_between < t_z
     repaired = frozenset(each for each in others if open_[each] is DivergenceState.REPAIRED)
