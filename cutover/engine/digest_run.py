@@ -18,13 +18,8 @@ from cutover.engine.canary_faults import EXPECTED_FAULTS, FAULTS_NAMESPACE, HELD
 from cutover.engine.digest_compare import compare_range
 from cutover.engine.digest_look import look_at, suspicion
 from cutover.engine.digest_settle import SecondLooks
-from cutover.engine.digest_tally import EVERYTHING_REACHED, DigestPolicy, DigestScope, DigestStores, Tally
-from cutover.stores.digest import (
-    FIRST_ID,
-    LAST_ID,
-    Limits,
-    Situation,
-)
+from cutover.engine.digest_tally import WHOLE_TENANT, DigestPolicy, DigestScope, DigestStores, Tally
+from cutover.stores.digest import FIRST_ID, LAST_ID, Limits, Situation
 from cutover.stores.digest_findings import BucketRows, Suspicion
 
 _LOOK = 500
@@ -46,7 +41,7 @@ class DigestRun:
         *,
         share: float,
         last: Mapping[str, Any] | None = None,
-        scope: DigestScope = EVERYTHING_REACHED,
+        scope: DigestScope = WHOLE_TENANT,
     ) -> None:
         """`share`: of the time, how much may be spent in statements. `last`: the outcome of the sweep before."""
         self._scope = scope
@@ -65,7 +60,6 @@ class DigestRun:
         self._size = load.first
         self._planted: dict[UUID, str] = {}
         self._full = False
-        self._epoch = 0
         self._why_waiting = ""
         self._started = time.monotonic()
         self._done_before = tally.compared
@@ -106,7 +100,6 @@ class DigestRun:
     async def carry_out(self, full: bool) -> dict[str, Any]:
         """Sweep; gives the outcome. Raises `CutoverError` when it could not be finished."""
         situation = await self._reader.situation()
-        self._epoch = situation.epoch
         if situation.phase is Phase.A0:
             why = "nothing captures changes in A0, so there is nothing the stores could be held to"
             return {"outcome": "partial", "trusted": False, "full": full, "coverage": 0.0, "why": why}
@@ -353,7 +346,7 @@ class DigestRun:
         await self.still_ours()
         situation = await self._reader.situation()
         self._limits.at_one_instant(situation)
-        if situation.epoch != self._epoch:
+        if situation.epoch != self._tally.epoch:
             raise OperatorError("the phase changed during the sweep", next_step="cutover sweep run --kind digest")
         return situation
 

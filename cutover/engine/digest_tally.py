@@ -51,7 +51,7 @@ class DigestScope:
     """Rows drawn from each namespace where the plugin can only be asked through the contract; None: as usual."""
 
 
-EVERYTHING_REACHED = DigestScope()
+WHOLE_TENANT = DigestScope()
 
 
 @dataclass(slots=True)
