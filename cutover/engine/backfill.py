@@ -36,6 +36,9 @@ from cutover.stores.runs import Run, Runs
 
 KIND = "backfill"
 _LOOK_SECONDS = 0.5
+"""Between two looks at an open run that nobody is at."""
+_IDLE_SECONDS = 5.0
+"""Between two looks when there was none: this goes on for as long as the daemon lives."""
 _BOOT_SECONDS = 10.0
 """A start waits so long for the first look at what a crash left."""
 
@@ -244,7 +247,9 @@ class Backfill:
             await self._look()
             try:
                 # Not wait_for: that swallows a cancellation which comes together with a request.
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(
+                    _LOOK_SECONDS if self._orphans or not self._looked.is_set() else _IDLE_SECONDS
+                ):
                     run = await self._requests.get()
             except TimeoutError:
                 continue
