@@ -154,6 +154,8 @@ class RecallSweeper:
             try:
                 if self._phase().phase.dual_writes:
                     await self.sweep("schedule")
+                else:  # no sweep will come to close what a daemon that was killed left open
+                    await self._runs.interrupt_older(KIND, _STALE_SECONDS)
             except CutoverError as error:  # not even its record could be written
                 self._observe(TaskFailed(self._tenant, "recall", type(error).__name__, error.message))
 
