@@ -174,6 +174,20 @@ async def scene_on(url: str) -> AsyncIterator[Scene]:
         await database.close()
 
 
+@asynccontextmanager
+async def database_in_a1_at(url: str) -> AsyncIterator[Database]:
+    """A connection of somebody's to a database that is migrated, has these workspaces, and is in A1; no daemon runs."""
+    opened = await Database.connect(url, application_name="somebody", max_size=3)
+    try:
+        await migrate.up(opened)
+        await add_workspaces(opened)
+        await opened.execute("SELECT cutover.install_capture()")
+        await opened.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test')")
+        yield opened
+    finally:
+        await opened.close()
+
+
 async def add_workspaces(database: Database) -> None:
     """The workspaces of the scene, whether `status` is the enum or text."""
     enum = await database.fetchval("SELECT to_regtype('workspace_status') IS NOT NULL")

@@ -6,10 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from cutover.domain.errors import StaleEpoch
-from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger, Settlement, WriteResult
-from tests.integration.read_scene import CHILD, add_workspaces
+from tests.integration.read_scene import CHILD, database_in_a1_at
 
 QUIET = 60.0
 
@@ -22,13 +21,8 @@ def database(plain_database: str) -> str:
 
 @pytest.fixture
 async def database_in_a1(database: str) -> AsyncIterator[Database]:
-    opened = await Database.connect(database, application_name="somebody", max_size=3)
-    await migrate.up(opened)
-    await add_workspaces(opened)
-    await opened.execute("SELECT cutover.install_capture()")
-    await opened.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test')")
-    yield opened
-    await opened.close()
+    async with database_in_a1_at(database) as opened:
+        yield opened
 
 
 @pytest.fixture

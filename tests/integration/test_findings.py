@@ -10,11 +10,10 @@ import pytest
 from cutover.domain.divergence import DivergenceClass, DivergenceState
 from cutover.domain.errors import DatabaseFault, StaleEpoch
 from cutover.domain.findings import FindingFilter
-from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.findings import FindingStore
 from cutover.stores.ledger import Ledger
-from tests.integration.read_scene import CHILD, ROOT, add_workspaces
+from tests.integration.read_scene import CHILD, ROOT, database_in_a1_at
 
 RUN = UUID(int=77)
 NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -24,13 +23,8 @@ EPOCH = 2
 @pytest.fixture
 async def db(plain_database: str) -> AsyncIterator[Database]:
     """A tenant in A1 with its workspaces, on each version of PostgreSQL."""
-    opened = await Database.connect(plain_database, application_name="somebody", max_size=3)
-    await migrate.up(opened)
-    await add_workspaces(opened)
-    await opened.execute("SELECT cutover.install_capture()")
-    await opened.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test')")
-    yield opened
-    await opened.close()
+    async with database_in_a1_at(plain_database) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 
 from cutover.domain.errors import DatabaseFault
 from cutover.domain.findings import QuarantineFilter, QuarantineReason
-from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger, Settlement, WriteResult
 from cutover.stores.quarantine import QuarantineStore
-from tests.integration.read_scene import CHILD, ROOT, add_workspaces
+from tests.integration.read_scene import CHILD, ROOT, database_in_a1_at
 
 EPOCH = 2
 REFUSED = "refused_by_plugin:HTTP 400 bad_request"
@@ -22,13 +21,8 @@ EVERYTHING = QuarantineFilter(acknowledged=None)
 @pytest.fixture
 async def db(plain_database: str) -> AsyncIterator[Database]:
     """A tenant in A1 with its workspaces, on each version of PostgreSQL."""
-    opened = await Database.connect(plain_database, application_name="somebody", max_size=3)
-    await migrate.up(opened)
-    await add_workspaces(opened)
-    await opened.execute("SELECT cutover.install_capture()")
-    await opened.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test')")
-    yield opened
-    await opened.close()
+    async with database_in_a1_at(plain_database) as opened:
+        yield opened
 
 
 @pytest.fixture
