@@ -380,13 +380,12 @@ async def test_memories_without_a_creation_time_have_no_place_to_be_held_to(data
 
 
 async def test_what_a_kill_left_open_is_closed_where_no_sweep_will_come(database: str) -> None:
-    async with scene(database, proxied=False, phase=Phase.A2, recall_interval=3600.0) as made:
-        await made.quiet()
+    async with scene(database, proxied=False) as made:
         left = await made.database.fetchval(
             "INSERT INTO cutover.task_run (kind, state, started_at)"
             " VALUES ('sweep.recall', 'running', now() - interval '1 day') RETURNING id"
         )
-        await made.step(Phase.A3)
+        await made.daemon(recall_interval=3600.0)  # in A0, as in A3, nothing is swept
 
         async def closed() -> bool:
             state = await made.database.fetchval("SELECT state FROM cutover.task_run WHERE id = $1", left)
