@@ -243,6 +243,11 @@ async def test_a_plugin_that_knows_only_the_time_of_delivery_loses_newest_first_
     plain list holds others than it did. That is no false alarm, and no leak."""
     rows = [(uuid4(), ROOT, f"number {number}", "LOCAL") for number in range(130)]
     async with scene(database, proxied=False, rows=rows, plugin_database_url="none") as made:
+        # A backfill goes by id, so what it delivers first, and the cap then hides, is what legacy has as newest.
+        await made.database.execute(
+            "UPDATE agent_memories a SET created_at = now() - o.place * interval '1 minute'"
+            " FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM agent_memories) o WHERE o.id = a.id"
+        )
         await made.enter(Phase.A2)
         await calm(made)
         found = await sweep(made)
