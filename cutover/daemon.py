@@ -251,6 +251,9 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             chunk_seconds=settings.backfill_chunk_seconds,
         ),
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
+        thresholds=settings.thresholds,
+        config_hash=settings.config_hash(),
+        archive_directory=settings.archive_directory,
     )
 
 

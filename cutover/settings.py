@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cutover.domain.errors import BadSetting
+from cutover.domain.thresholds import GateThresholds
 from cutover.http.listen import parse_listen
 from cutover.tenant_settings import (
     DATABASE_URL_EXAMPLE,
@@ -227,6 +228,24 @@ class Settings(BaseSettings):
     kv: Literal["on", "off"] = _variable("CUTOVER_KV", "off", example="on")
     """Whether rows of workspace_memory become plugin memories too. With several daemons, the last to start decides."""
 
+    # -- gates (architecture §6): what is below its default is shown as loosened wherever the gate is
+    gate_plugin_healthy: Seconds = _variable("CUTOVER_GATE_PLUGIN_HEALTHY", 600.0, example="10m", ge=0, le=604_800)
+    gate_shadow_clean: Seconds = _variable("CUTOVER_GATE_SHADOW_CLEAN", 86_400.0, example="24h", ge=0, le=2_592_000)
+    gate_write_errors: Number = _variable("CUTOVER_GATE_WRITE_ERRORS", 0.001, example="0.001", ge=0, le=1)
+    gate_recall_overlap: Number = _variable("CUTOVER_GATE_RECALL_OVERLAP", 0.999, example="0.999", ge=0, le=1)
+    gate_bypass_window: Seconds = _variable("CUTOVER_GATE_BYPASS_WINDOW", 86_400.0, example="24h", ge=0, le=2_592_000)
+    gate_rehearsal_age: Seconds = _variable(
+        "CUTOVER_GATE_REHEARSAL_AGE", 604_800.0, example="168h", ge=1, le=31_536_000
+    )
+    gate_soak: Seconds = _variable("CUTOVER_GATE_SOAK", 2_592_000.0, example="720h", ge=0, le=31_536_000)
+    gate_foreign_window: Seconds = _variable(
+        "CUTOVER_GATE_FOREIGN_WINDOW", 604_800.0, example="168h", ge=0, le=31_536_000
+    )
+    certificate_validity: Seconds = _variable("CUTOVER_CERTIFICATE_VALIDITY", 3_600.0, example="1h", ge=1, le=604_800)
+    drop_hold: Seconds = _variable("CUTOVER_DROP_HOLD", 86_400.0, example="24h", ge=0, le=2_592_000)
+    """How long the renamed agent_memories is kept in A4 before it is dropped."""
+    archive_directory: Path | None = _variable("CUTOVER_ARCHIVE_DIRECTORY", None, example="/var/lib/cutover/archives")
+
     # -- the process
     log_level: Literal["debug", "info", "warning", "error"] = _variable("CUTOVER_LOG_LEVEL", "info", example="info")
     log_format: Literal["auto", "json", "console"] = _variable("CUTOVER_LOG_FORMAT", "auto", example="json")
@@ -265,6 +284,22 @@ class Settings(BaseSettings):
         if self.plugin_listen == self.memories_listen == self.ops_listen == "off":
             raise ValueError("CUTOVER_OPS_LISTEN is off, as are the other faces: nothing would listen")
         return self
+
+    @property
+    def thresholds(self) -> GateThresholds:
+        """What the gates ask for."""
+        return GateThresholds(
+            plugin_healthy=self.gate_plugin_healthy,
+            shadow_clean=self.gate_shadow_clean,
+            write_errors=self.gate_write_errors,
+            recall_overlap=self.gate_recall_overlap,
+            bypass_window=self.gate_bypass_window,
+            rehearsal_age=self.gate_rehearsal_age,
+            soak=self.gate_soak,
+            foreign_window=self.gate_foreign_window,
+            certificate_validity=self.certificate_validity,
+            drop_hold=self.drop_hold,
+        )
 
     @property
     def tenants(self) -> tuple[TenantSettings, ...]:

@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cutover.domain.evidence import (
+    AccessEvidence,
+    ArchiveEvidence,
+    DropEvidence,
+    FreezeEvidence,
+    RehearsalEvidence,
+    ShadowEvidence,
+    SoakEvidence,
+)
 from cutover.domain.phase import Phase, step
 from cutover.domain.recall import DEPTH, OVERLAP_REQUIRED
+from cutover.domain.thresholds import DEFAULTS, GateThresholds
 
 REQUIRED_CAPABILITIES = frozenset({"fts"})
 """Without full-text search in the plugin, v1's `q` has no counterpart from A3 on."""
@@ -160,6 +170,15 @@ class Evidence:
     """Reads of that sweep which callers had made."""
     recall_age_seconds: float | None = None
     recall_max_age_seconds: float = 2700.0
+
+    thresholds: GateThresholds = DEFAULTS
+    shadow: ShadowEvidence | None = None
+    freeze: FreezeEvidence | None = None
+    rehearsal: RehearsalEvidence | None = None
+    soak: SoakEvidence | None = None
+    access: AccessEvidence | None = None
+    archive: ArchiveEvidence | None = None
+    drop: DropEvidence | None = None
 
 
 Judge = Callable[[Evidence], Check]

@@ -51,7 +51,6 @@ class Operations:
 
     async def run_recall_sweep(self, actor: str) -> dict[str, Any]:
         """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
-        """Repeat sampled reads on both stores now; the outcome (`engine/recall_sweep.py`), queries left out."""
         return await self._recall.sweep(actor)
 
     async def start_verify(self, *, workspace_id: UUID | None, actor: str, sample: int | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ probe must be answered even when the database is not.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from cutover.domain.gate import (
 )
 from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
+from cutover.domain.thresholds import GateThresholds
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.digest_sweep import DigestSweeper
@@ -42,8 +44,12 @@ _KEEP_SECONDS = 5.0
 _GATES_EVERY = 10.0
 
 
+Source = Callable[[], Awaitable[Any]]
+"""Gathers one part of the evidence (`domain/evidence.py`); raises `CutoverError` where it cannot be known."""
+
+
 class Readiness:
-    """Gathers one tenant's evidence."""
+    """Gathers one tenant's evidence. `sources`: who gathers a part of it, by the name of the field."""
 
     def __init__(
         self,
@@ -64,6 +70,8 @@ class Readiness:
         sweep_interval: float,
         recall_max_age: float,
         digest_max_age: float,
+        thresholds: GateThresholds,
+        sources: Mapping[str, Source],
     ) -> None:
         self._tenant = tenant
         self._database = database
@@ -81,6 +89,8 @@ class Readiness:
         self._gate = plugin_gate
         self._observer = observer
         self._sweep_max_age = 3 * sweep_interval
+        self._thresholds = thresholds
+        self._sources = sources
         self._slow: dict[str, Any] = {}
         self._slow_at = float("-inf")
         self._situation: tuple[str | None, int | None] | None = None
@@ -133,6 +143,7 @@ class Readiness:
             digest_max_age_seconds=self._digest_max_age,
             **_recall_evidence(self._recall),
             recall_max_age_seconds=self._recall_max_age,
+            thresholds=self._thresholds,
             **self._slow,
         )
 
@@ -203,6 +214,12 @@ class Readiness:
                     found |= await self._plugin_tables()
             except (CutoverError, TimeoutError):
                 found |= {"plugin_database_reachable": False}
+            for name, source in self._sources.items():
+                try:
+                    async with asyncio.timeout(_QUERY_SECONDS):
+                        found[name] = await source()
+                except (CutoverError, TimeoutError):
+                    found[name] = None  # not known, which passes no gate
             self._slow, self._slow_at, self._situation = found, time.monotonic(), situation
 
     async def _tenant_database(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from cutover.domain.gate import HealthReport
 from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
+from cutover.domain.thresholds import DEFAULTS, GateThresholds
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.backfill_progress import BackfillLimits, Progress
@@ -34,6 +36,7 @@ from cutover.engine.digest_run import DigestRun
 from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.digest_tally import DigestPolicy, DigestStores
 from cutover.engine.findings import Findings
+from cutover.engine.flip import Flip
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight
 from cutover.engine.kv import KvSwitch
@@ -52,9 +55,11 @@ from cutover.engine.reconciler import Reconciler
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
+from cutover.engine.stand_up import StandDown, StandUp
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
 from cutover.engine.verify import Verifier
+from cutover.engine.way_back import WayBack
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.database import Database
@@ -118,6 +123,10 @@ class TenantOptions:
     """0: recall sweeps on demand only."""
     kv: bool = False
     """Whether rows of workspace_memory are copied too."""
+    thresholds: GateThresholds = DEFAULTS
+    config_hash: str = ""
+    """Over the daemon's settings: certificates are bound to it."""
+    archive_directory: Path | None = None
 
 
 class Tenant:
@@ -213,9 +222,18 @@ class Tenant:
         )  # fmt: skip
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
         self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
+        changing = asyncio.Lock()
+        self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         self._transition = Transition(
-            database, ledger, self.phase, self.health, self._reconciler, strays, self._kv, self.name, observer
-        )
+            database, ledger, self.phase, self.health, self._reconciler,
+            {
+                (Phase.A0, Phase.A1): self._stand_up,
+                (Phase.A1, Phase.A0): StandDown(self._kv),
+                (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv),
+                (Phase.A3, Phase.A2): WayBack(database, self._reconciler),
+            },
+            changing,
+        )  # fmt: skip
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
             self._reconciler.wake, max_backlog=options.max_backlog,
@@ -241,6 +259,8 @@ class Tenant:
             sweep_interval=options.sweep_interval,
             recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
             digest_max_age=1.5 * options.digest_full_interval,
+            thresholds=options.thresholds,
+            sources={},
         )  # fmt: skip
 
     @property
@@ -313,7 +333,7 @@ class Tenant:
         yield f"shadow {self.name}", self._shadow.run
         yield f"recall {self.name}", lambda: self._recall.run(recall_due)
         yield f"creation-times {self.name}", self._creation_times.run
-        yield f"strays {self.name}", self._transition.run
+        yield f"strays {self.name}", self._stand_up.run
         yield f"kv {self.name}", self._kv.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch

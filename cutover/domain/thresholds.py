@@ -1,0 +1,70 @@
+"""What the gates ask for, as numbers (architecture §6). Settings, and shown with their values wherever a gate is.
+
+A value that asks for less than its default does is *loosened*. Nobody is kept from that, and nobody can hide it: every
+report, certificate and phase event says which ones were, and what they would be.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+_MORE_IS_LOOSER = frozenset({"write_errors", "rehearsal_age", "certificate_validity"})
+"""Thresholds that are upper bounds; all others are lower bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateThresholds:
+    """Durations in seconds, ratios 0..1. The defaults are the design's."""
+
+    plugin_healthy: float = 600.0
+    """A1: how long the plugin has been healthy without a break."""
+    shadow_clean: float = 86_400.0
+    """A2: how long the stores have agreed in A1: no unexplained drift in any count sweep."""
+    write_errors: float = 0.001
+    """A2: the share of writes that may have failed since A1 was entered."""
+    recall_overlap: float = 0.999
+    """A3: mean overlap@10 of the last recall sweep."""
+    bypass_window: float = 86_400.0
+    """A3: how long nobody has written to agent_memories past the daemon."""
+    rehearsal_age: float = 604_800.0
+    """A3: how old the last successful rehearsal of the way back may be."""
+    soak: float = 2_592_000.0
+    """A4: how long A3 has been green by the soak clock."""
+    foreign_window: float = 604_800.0
+    """A4: how long nobody else has read or written agent_memories."""
+    certificate_validity: float = 3_600.0
+    """How long a certificate can be used."""
+    drop_hold: float = 86_400.0
+    """A4: how long the renamed table is kept before it is dropped."""
+
+    def loosened(self) -> tuple["Loosened", ...]:
+        """The thresholds that ask for less than their defaults."""
+        found = []
+        for each in fields(self):
+            value, default = getattr(self, each.name), getattr(DEFAULTS, each.name)
+            if value > default if each.name in _MORE_IS_LOOSER else value < default:
+                found.append(Loosened(each.name, value, default))
+        return tuple(found)
+
+    def as_json(self) -> dict[str, Any]:
+        """Values, and which of them are loosened."""
+        return {
+            "values": {each.name: getattr(self, each.name) for each in fields(self)},
+            "loosened": [each.words for each in self.loosened()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Loosened:
+    """One threshold below its default."""
+
+    name: str
+    value: float
+    default: float
+
+    @property
+    def words(self) -> str:
+        """As every report shows it."""
+        return f"{self.name} is {self.value:g}, loosened from {self.default:g}"
+
+
+DEFAULTS = GateThresholds()

@@ -1,0 +1,1 @@
+-- Undoes 010_control.

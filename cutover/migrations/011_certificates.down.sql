@@ -1,0 +1,1 @@
+-- Undoes 011_certificates.

@@ -1,0 +1,1 @@
+-- Certificates and approvals: what a promotion consumes (architecture §6).

@@ -1,0 +1,1 @@
+-- Undoes 012_freeze.

@@ -1,0 +1,1 @@
+-- The freeze of agent_memories, and what has been attempted on it (architecture §6).

@@ -1,0 +1,1 @@
+-- Undoes 013_way_back.

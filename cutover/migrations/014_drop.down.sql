@@ -1,0 +1,1 @@
+-- Undoes 014_drop.

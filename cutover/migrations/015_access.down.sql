@@ -1,0 +1,1 @@
+-- Undoes 015_access.

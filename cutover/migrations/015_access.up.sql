@@ -1,0 +1,1 @@
+-- Who else reads and writes agent_memories.
