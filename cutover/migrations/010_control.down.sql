@@ -1,1 +1,2 @@
 -- Undoes 010_control.
+select;

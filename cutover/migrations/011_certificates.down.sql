@@ -1,1 +1,2 @@
 -- Undoes 011_certificates.
+select;

@@ -1,1 +1,2 @@
 -- Certificates and approvals: what a promotion consumes (architecture §6).
+select;

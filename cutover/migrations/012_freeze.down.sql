@@ -1,1 +1,2 @@
 -- Undoes 012_freeze.
+select;

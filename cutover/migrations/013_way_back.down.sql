@@ -1,1 +1,2 @@
 -- Undoes 013_way_back.
+select;

@@ -1,1 +1,2 @@
 -- The way back: rehearsals of it, the thaw after it; and the soak clock (architecture §6).
+select;

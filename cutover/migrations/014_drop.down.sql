@@ -1,1 +1,2 @@
 -- Undoes 014_drop.
+select;

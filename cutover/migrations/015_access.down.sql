@@ -1,1 +1,2 @@
 -- Undoes 015_access.
+select;

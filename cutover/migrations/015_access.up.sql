@@ -1,1 +1,2 @@
 -- Who else reads and writes agent_memories.
+select;
