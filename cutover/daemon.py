@@ -21,6 +21,7 @@ from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.errors import BootRefused, CutoverError, OperatorError
 from cutover.domain.events import Event, Observer
 from cutover.domain.load_budget import LoadPolicy
+from cutover.domain.thresholds import GateThresholds
 from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
 from cutover.engine.tenant import Tenant, TenantOptions, Tenants
@@ -251,9 +252,24 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
             chunk_seconds=settings.backfill_chunk_seconds,
         ),
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
-        thresholds=settings.thresholds,
+        thresholds=_thresholds(settings),
         config_hash=settings.config_hash(),
         archive_directory=settings.archive_directory,
+    )
+
+
+def _thresholds(settings: Settings) -> GateThresholds:
+    return GateThresholds(
+        plugin_healthy=settings.gate_plugin_healthy,
+        shadow_clean=settings.gate_shadow_clean,
+        write_errors=settings.gate_write_errors,
+        recall_overlap=settings.gate_recall_overlap,
+        bypass_window=settings.gate_bypass_window,
+        rehearsal_age=settings.gate_rehearsal_age,
+        soak=settings.gate_soak,
+        foreign_window=settings.gate_foreign_window,
+        certificate_validity=settings.certificate_validity,
+        drop_hold=settings.drop_hold,
     )
 
 

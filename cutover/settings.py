@@ -21,7 +21,6 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cutover.domain.errors import BadSetting
-from cutover.domain.thresholds import GateThresholds
 from cutover.http.listen import parse_listen
 from cutover.tenant_settings import (
     DATABASE_URL_EXAMPLE,
@@ -284,22 +283,6 @@ class Settings(BaseSettings):
         if self.plugin_listen == self.memories_listen == self.ops_listen == "off":
             raise ValueError("CUTOVER_OPS_LISTEN is off, as are the other faces: nothing would listen")
         return self
-
-    @property
-    def thresholds(self) -> GateThresholds:
-        """What the gates ask for."""
-        return GateThresholds(
-            plugin_healthy=self.gate_plugin_healthy,
-            shadow_clean=self.gate_shadow_clean,
-            write_errors=self.gate_write_errors,
-            recall_overlap=self.gate_recall_overlap,
-            bypass_window=self.gate_bypass_window,
-            rehearsal_age=self.gate_rehearsal_age,
-            soak=self.gate_soak,
-            foreign_window=self.gate_foreign_window,
-            certificate_validity=self.certificate_validity,
-            drop_hold=self.drop_hold,
-        )
 
     @property
     def tenants(self) -> tuple[TenantSettings, ...]:
