@@ -241,7 +241,7 @@ def _kv(tenant: str, capture: "CaptureLook", *, wanted: bool) -> Finding:
 
 
 async def _plugin(tenant: "TenantSettings") -> list[Finding]:
-    from cutover.domain.gate import CONTRACT_MAJOR, REQUIRED_CAPABILITIES
+    from cutover.domain.checks.plugin import CONTRACT_MAJOR, REQUIRED_CAPABILITIES
     from cutover.stores.plugin import PluginClient
 
     name = tenant.name

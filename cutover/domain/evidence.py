@@ -1,11 +1,16 @@
-"""The parts of `Evidence` that have an owner of their own: each is gathered by one module and judged in `gate.py`.
+"""`Evidence`: what is known about one tenant at one moment. Each part of it has one owner, which gathers it
+(`engine/readiness.py: sources`); it is judged in `checks/`.
 
 None in place of a part means: not known, which never passes a gate. Ages and durations are seconds by the tenant's
-database clock.
+database clock, where a field does not say otherwise.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from cutover.domain.phase import Phase
+from cutover.domain.thresholds import DEFAULTS, GateThresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +88,82 @@ class ShadowEvidence:
     clean_seconds: float
     writes: int
     write_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class DigestEvidence:
+    """What a full digest sweep came to. `coverage` is a share of the expected memories."""
+
+    outcome: str
+    trusted: bool
+    coverage: float
+    age_seconds: float
+    open_findings: int = 0
+    """Confirmed findings, and repaired ones that no sweep has found in order yet, as of now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about one tenant at one moment. None means: not known, which never passes a gate."""
+
+    phase: Phase | None = None
+    draining: bool = False
+    refusing: str = ""
+    """Why memory traffic is refused right now; empty when it is not."""
+
+    database_reachable: bool = False
+    database_why: str = ""
+    schema_version: int | None = None
+    """The number of the newest migration applied to schema `cutover`."""
+    schema_expected: int = 0
+
+    plugin_up: bool = False
+    plugin_why: str = ""
+    plugin_version: str | None = None
+    plugin_capabilities: frozenset[str] = field(default_factory=frozenset)
+    plugin_database_reachable: bool = False
+    """False as well for a contract-only plugin, which has no database to look at."""
+    plugin_schema_known: bool | None = None
+    stray_rows: int | None = None
+    """Rows in `public.memory_namespaces` / `public.memory_records`, which the plugin cannot see (domain §3)."""
+    canary_ok: bool | None = None
+    """The last canary that was written to, searched on and forgotten by the plugin; None: none was sent yet."""
+    canary_why: str = ""
+
+    marks: int | None = None
+    oldest_mark_seconds: float = 0.0
+    marks_drained_below: int = 0
+    """Marks that count as drained: live traffic always has a few in flight."""
+    marks_drained_within: float = 30.0
+    """Seconds: a backlog whose oldest mark is younger than this is in flight, not stuck."""
+    unexplained: int | None = None
+    sweep_age_seconds: float | None = None
+    sweep_max_age_seconds: float = 180.0
+    backfill_complete: bool = False
+    backfill_remaining: int | None = None
+    quarantined: int | None = None
+    quarantine_acknowledged: int = 0
+
+    digest: DigestEvidence | None = None
+    """The last full digest sweep of this phase's epoch; None: there was none."""
+    digest_max_age_seconds: float = 129_600.0
+    recall_overlap: float | None = None
+    """Mean overlap@10 of the last recall sweep, 0..1."""
+    recall_visibility: int | None = None
+    """Memories that the plugin shows to readers who may not see them, or hides from those who may."""
+    recall_live: int = 0
+    """Reads of that sweep which callers had made."""
+    recall_age_seconds: float | None = None
+    recall_max_age_seconds: float = 2700.0
+
+    thresholds: GateThresholds = DEFAULTS
+    shadow: ShadowEvidence | None = None
+    freeze: FreezeEvidence | None = None
+    rehearsal: RehearsalEvidence | None = None
+    soak: SoakEvidence | None = None
+    access: AccessEvidence | None = None
+    archive: ArchiveEvidence | None = None
+    drop: DropEvidence | None = None
+
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Why a part is not known, by the name of its field: what its owner said, or that it did not answer in time."""

@@ -23,7 +23,7 @@ from uuid import UUID
 from cutover.domain.divergence import DivergenceState
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, SweepCanary, SweepFinished, TaskFailed
-from cutover.domain.gate import DigestEvidence
+from cutover.domain.evidence import DigestEvidence
 from cutover.engine.digest_run import DigestRun
 from cutover.engine.digest_tally import DigestPolicy, DigestStores, Tally
 from cutover.stores.database import Database

@@ -1,28 +1,22 @@
 """Evidence, gathered: what the gates (`domain/gate.py`) judge and what `cutover status` shows.
 
-Cheap things are read as they are now. What costs a query is kept for a moment, and every query has a deadline: a
-probe must be answered even when the database is not.
+Cheap things are read as they are now. What costs a query is kept for a moment, and all queries are made at once under
+one deadline: a probe must be answered even when the database is not. What could not be had in time is not known, and
+says why (`Evidence.unknown`); everything else counts.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import CutoverError
 from cutover.domain.events import GateJudged, Observer
-from cutover.domain.gate import (
-    DigestEvidence,
-    Evidence,
-    HealthReport,
-    Status,
-    every_check,
-    gate,
-    readiness_for,
-    report,
-    serving,
-)
+from cutover.domain.evidence import Evidence
+from cutover.domain.gate import every_check, gate, readiness_for, serving
 from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
 from cutover.domain.thresholds import GateThresholds
@@ -39,13 +33,34 @@ from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.plugin_database import PluginDatabase
 
-_QUERY_SECONDS = 2.0
+_LOOK_SECONDS = 1.5
+"""For all queries of a look together: less than the patience of who asks (`http/health_cache.py`)."""
+_FRESH_SECONDS = 20.0
+"""The same for a look that a certificate rests on: nobody probes with it, and it may wait for a busy database."""
 _KEEP_SECONDS = 5.0
 _GATES_EVERY = 10.0
 
 
 Source = Callable[[], Awaitable[Any]]
 """Gathers one part of the evidence (`domain/evidence.py`); raises `CutoverError` where it cannot be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A gate's report and the evidence it was made of."""
+
+    report: HealthReport
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was had by queries: fields of `Evidence`, and for those that could not be had, why."""
+
+    fields: Mapping[str, Any]
+    unknown: Mapping[str, str]
+    at: float
+    situation: object
 
 
 class Readiness:
@@ -91,9 +106,7 @@ class Readiness:
         self._sweep_max_age = 3 * sweep_interval
         self._thresholds = thresholds
         self._sources = sources
-        self._slow: dict[str, Any] = {}
-        self._slow_at = float("-inf")
-        self._situation: tuple[str | None, int | None] | None = None
+        self._kept: _Look | None = None
         self._lock = asyncio.Lock()
 
     async def serving(self) -> HealthReport:
@@ -112,9 +125,16 @@ class Readiness:
         found = every_check(evidence).get(check_id)
         return report(self._tenant, evidence.phase, None, [found]) if found is not None else None
 
+    async def fresh(self, target: Phase) -> Judged:
+        """The gate of `target` on evidence that was gathered for this call, whatever is kept: for a certificate."""
+        evidence = self._evidence(await self._look(_FRESH_SECONDS))
+        return Judged(report(self._tenant, evidence.phase, target, gate(target, evidence)), evidence)
+
     async def gather(self) -> Evidence:
-        """The evidence as of now."""
-        await self._look()
+        """The evidence as of now; what costs queries is at most `_KEEP_SECONDS` old."""
+        return self._evidence(await self._kept_look())
+
+    def _evidence(self, look: _Look) -> Evidence:
         state = self._phase.state
         confirmed = state is not None and self._phase.confirmed_seconds_ago < _KEEP_SECONDS * 2
         refused = self._admission.why_closed()
@@ -126,6 +146,7 @@ class Readiness:
             draining=self._admission.draining,
             refusing=refused.message if refused is not None else "",
             schema_expected=len(migrate.available()),
+            database_why=look.unknown.get("database", ""),
             plugin_up=health.up,
             plugin_why=health.why,
             plugin_version=health.last.version if health.last is not None else None,
@@ -144,7 +165,8 @@ class Readiness:
             **_recall_evidence(self._recall),
             recall_max_age_seconds=self._recall_max_age,
             thresholds=self._thresholds,
-            **self._slow,
+            unknown=look.unknown,
+            **look.fields,
         )
 
     async def watch_gates(self) -> None:
@@ -196,55 +218,89 @@ class Readiness:
             "recall": self._recall.last,
         }
 
-    async def _look(self) -> None:
-        """What costs queries: at most once in `_KEEP_SECONDS`, but anew when a backfill ended or the phase changed."""
+    async def _kept_look(self) -> _Look:
+        """A look at most once in `_KEEP_SECONDS`, but anew when a backfill ended or the phase changed."""
         async with self._lock:
-            progress, state = self._backfill.progress, self._phase.state
-            situation = (progress.state if progress is not None else None, state.epoch if state is not None else None)
-            if situation == self._situation and time.monotonic() - self._slow_at < _KEEP_SECONDS:
-                return
-            found: dict[str, Any] = {}
-            try:
-                async with asyncio.timeout(_QUERY_SECONDS):
-                    found |= await self._tenant_database()
-            except (CutoverError, TimeoutError) as error:
-                found |= {"database_reachable": False, "database_why": _words(error)}
-            try:
-                async with asyncio.timeout(_QUERY_SECONDS):
-                    found |= await self._plugin_tables()
-            except (CutoverError, TimeoutError):
-                found |= {"plugin_database_reachable": False}
-            for name, source in self._sources.items():
-                try:
-                    async with asyncio.timeout(_QUERY_SECONDS):
-                        found[name] = await source()
-                except (CutoverError, TimeoutError):
-                    found[name] = None  # not known, which passes no gate
-            self._slow, self._slow_at, self._situation = found, time.monotonic(), situation
+            kept = self._kept
+            if kept is None or kept.situation != self._situation() or time.monotonic() - kept.at >= _KEEP_SECONDS:
+                kept = await self._look(_LOOK_SECONDS)
+            return kept
 
-    async def _tenant_database(self) -> dict[str, Any]:
-        version = await self._database.fetchval("select max(version) from cutover.migration", timeout=_QUERY_SECONDS)
+    def _situation(self) -> object:
+        progress, state = self._backfill.progress, self._phase.state
+        return (progress.state if progress is not None else None, state.epoch if state is not None else None)
+
+    async def _look(self, seconds: float) -> _Look:
+        """Ask everybody at once. The situation is the one before: what changes meanwhile is looked at again."""
+        situation = self._situation()
+        parts = {**self._own_parts(), **{name: _one(name, source) for name, source in self._sources.items()}}
+        fields: dict[str, Any] = {}
+        unknown = dict.fromkeys(_OWNED - self._sources.keys(), "this daemon does not gather it")
+        deadline = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            tasks = {name: group.create_task(_answer(part, deadline, seconds)) for name, part in parts.items()}
+        for name, task in tasks.items():
+            answered, why = task.result()
+            fields |= answered
+            if why:
+                unknown[name] = why
+        self._kept = _Look(fields, unknown, time.monotonic(), situation)
+        return self._kept
+
+    def _own_parts(self) -> dict[str, "_Part"]:
         return {
-            "database_reachable": True,
-            "schema_version": version,
-            "backfill_complete": await self._backfill.complete(),
-            "digest": await self._digest_evidence(),
+            "database": self._tenant_database,
+            "backfill_complete": self._backfill_complete,
+            "digest": self._digest_evidence,
+            "plugin_tables": self._plugin_tables,
         }
 
-    async def _digest_evidence(self) -> DigestEvidence | None:
+    async def _tenant_database(self) -> dict[str, Any]:
+        version = await self._database.fetchval("select max(version) from cutover.migration")
+        return {"database_reachable": True, "schema_version": version}
+
+    async def _backfill_complete(self) -> dict[str, Any]:
+        return {"backfill_complete": await self._backfill.complete()}
+
+    async def _digest_evidence(self) -> dict[str, Any]:
         state = self._phase.state
-        return await self._digests.evidence(state.epoch) if self._digests is not None and state is not None else None
+        if self._digests is None or state is None:
+            return {"digest": None}
+        return {"digest": await self._digests.evidence(state.epoch)}
 
     async def _plugin_tables(self) -> dict[str, Any]:
         if self._plugin_database is None:
             return {"plugin_database_reachable": False}
-        schema = await self._plugin_database.schema(timeout=_QUERY_SECONDS)
-        strays = await self._plugin_database.strays(timeout=_QUERY_SECONDS)
+        schema = await self._plugin_database.schema()
+        strays = await self._plugin_database.strays()
         return {
             "plugin_database_reachable": True,
             "plugin_schema_known": schema.known,
             "stray_rows": sum(strays.values()),
         }
+
+
+_Part = Callable[[], Awaitable[dict[str, Any]]]
+_OWNED = frozenset({"shadow", "freeze", "rehearsal", "soak", "access", "archive", "drop"})
+"""The fields of `Evidence` that come from `sources`."""
+
+
+def _one(name: str, source: Source) -> _Part:
+    async def part() -> dict[str, Any]:
+        return {name: await source()}
+
+    return part
+
+
+async def _answer(part: _Part, deadline: float, seconds: float) -> tuple[dict[str, Any], str]:
+    """The fields of one part, or why they are not known."""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await part(), ""
+    except TimeoutError:
+        return {}, f"no answer within {seconds:g} s"
+    except CutoverError as error:
+        return {}, error.message
 
 
 def _recall_evidence(recall: RecallSweeper) -> dict[str, Any]:
@@ -258,7 +314,3 @@ def _recall_evidence(recall: RecallSweeper) -> dict[str, Any]:
         "recall_live": last["reads"]["live"],
         "recall_age_seconds": (datetime.now(UTC) - finished_at).total_seconds(),
     }
-
-
-def _words(error: Exception) -> str:
-    return error.message if isinstance(error, CutoverError) else f"no answer within {_QUERY_SECONDS:g} s"

@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
+from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
 from cutover.domain.events import Observer
-from cutover.domain.gate import HealthReport
 from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase

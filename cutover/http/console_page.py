@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cutover.domain.gate import HealthReport, Status
+from cutover.domain.check import HealthReport, Status
 from cutover.domain.phase import Phase
 from cutover.http.health_cache import HealthCache
 from cutover.http.ops_tenant import OpsTenant, OpsTenants

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cutover.domain.gate import Check, HealthReport, Status, report
+from cutover.domain.check import Check, HealthReport, Status, report
 from cutover.http.wire import rfc3339
 
 FRESH_SECONDS = 1.0

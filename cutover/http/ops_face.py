@@ -10,9 +10,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from cutover.domain.check import Check, HealthReport, Status, report, worst
 from cutover.domain.errors import NotFound
 from cutover.domain.events import Observer
-from cutover.domain.gate import Check, HealthReport, Status, report, worst
 from cutover.domain.phase import Phase
 from cutover.http import console_page, ops_api
 from cutover.http.admins import Admins

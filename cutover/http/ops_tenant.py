@@ -5,8 +5,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from cutover.domain.backfill import RowSource, Via
+from cutover.domain.check import HealthReport
 from cutover.domain.findings import FindingFilter, QuarantineFilter
-from cutover.domain.gate import HealthReport
 from cutover.domain.phase import Phase, PhaseState
 
 

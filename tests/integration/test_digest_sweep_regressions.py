@@ -67,7 +67,7 @@ async def test_what_an_incremental_sweep_confirmed_closes_the_gate(database: str
         await s.quiet()
         await hurt(s, "UPDATE {records} SET content = 'other' WHERE id = $1", receipt.id)
         await digest(s, full=False)
-        s.tenant._readiness._slow_at = float("-inf")  # what costs a query is kept for a moment
+        await s.tenant._readiness.fresh(Phase.A3)  # what costs a query is kept for a moment
         assert (await evidence(s)).open_findings == 1
 
 

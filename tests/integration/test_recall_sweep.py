@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from cutover import logs
+from cutover.domain.check import Status
 from cutover.domain.events import Observer, RecallCompared, SweepFinished
-from cutover.domain.gate import Status
 from cutover.domain.memory import Kind
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase

@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 
-from cutover.domain.gate import (
-    DigestEvidence,
-    Evidence,
-    Status,
-    every_check,
-    gate,
-    invariants,
-    readiness_for,
-    report,
-    serving,
-    worst,
-)
+from cutover.domain.check import Status, report, worst
+from cutover.domain.evidence import DigestEvidence, Evidence
+from cutover.domain.gate import every_check, gate, invariants, readiness_for, serving
 from cutover.domain.phase import Phase
 
 GOOD = Evidence(

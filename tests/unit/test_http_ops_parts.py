@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import Forbidden, IllegalStep, InvalidRequest, Unauthenticated
-from cutover.domain.gate import HealthReport, Status, report
 from cutover.domain.phase import Phase, PhaseState
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache

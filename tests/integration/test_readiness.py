@@ -1,0 +1,53 @@
+"""Evidence is gathered all at once under one deadline, and what could not be had says why."""
+
+import asyncio
+
+import pytest
+
+from cutover.domain.errors import CutoverError
+from cutover.domain.evidence import DropEvidence
+from cutover.domain.gate import check_ids
+from cutover.domain.phase import Phase
+from cutover.engine import readiness as module
+from tests.integration.protocol_scene import scene
+
+
+async def test_one_slow_or_failing_source_costs_nobody_else_the_evidence(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def fails() -> None:
+        raise CutoverError("the catalogue cannot be read")
+
+    async def answers() -> DropEvidence:
+        return DropEvidence(("view reports",))
+
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.5)
+    async with scene(database, phase=Phase.A1) as s:
+        s.tenant._readiness._sources = {"soak": never, "archive": never, "freeze": fails, "drop": answers}
+        s.tenant._readiness._kept = None
+        seen = await s.tenant._readiness.gather()
+        assert seen.drop == DropEvidence(("view reports",))
+        assert seen.database_reachable
+        assert seen.plugin_schema_known
+        assert (seen.soak, seen.archive, seen.freeze) == (None, None, None)
+        assert seen.unknown["soak"] == seen.unknown["archive"] == "no answer within 0.5 s"
+        assert seen.unknown["freeze"] == "the catalogue cannot be read"
+        assert seen.unknown["rehearsal"] == "this daemon does not gather it"
+        assert "drop" not in seen.unknown
+
+
+async def test_a_fresh_look_sees_what_a_kept_one_does_not(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEEP_SECONDS", 600.0)
+    async with scene(database, phase=Phase.A1) as s:
+        readiness = s.tenant._readiness
+        await readiness.gather()
+        await s.database.execute("create table public.memory_records (id int); insert into memory_records values (1)")
+        assert (await readiness.gather()).stray_rows == 0
+        fresh = await readiness.fresh(Phase.A2)
+        assert fresh.evidence.stray_rows == 1
+        assert (fresh.report.phase, fresh.report.target) == (Phase.A1, Phase.A2)
+        assert {check.id for check in fresh.report.checks} >= set(check_ids(Phase.A2))
+        assert (await readiness.gather()).stray_rows == 1, "what was gathered anew is what is kept from then on"
