@@ -245,6 +245,7 @@ class LogObserver:
             events.RecallCompared: self._recall,
             events.BackfillAdvanced: self._backfill,
             events.KvSwitched: self._kv,
+            events.SoakReset: self._soak_reset,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
         }
@@ -255,6 +256,7 @@ class LogObserver:
                 events.StoreWritten: self._written,
                 events.MarkCounts: self._marks,
                 events.GateJudged: self._gate,
+                events.SoakTold: self._soak,
                 events.DivergencesCounted: self._divergences,
             }
 
@@ -444,6 +446,14 @@ class LogObserver:
         # Kept and off is how most tenants are: nothing to tell.
         if event.on or event.did != "kept":
             self._log.info("kv.capture", tenant=event.tenant, switch="on" if event.on else "off", did=event.did)
+
+    def _soak(self, event: events.SoakTold) -> None:
+        self._log.debug(
+            "soak.told", tenant=event.tenant, green=round(event.green_seconds), required=round(event.required_seconds)
+        )
+
+    def _soak_reset(self, event: events.SoakReset) -> None:
+        self._log.warning("soak.reset", tenant=event.tenant, why=event.why, lost_seconds=round(event.lost_seconds))
 
     def _task(self, event: events.TaskFailed) -> None:
         if count := self._due("task", event.tenant, event.task, event.error):

@@ -226,6 +226,13 @@ class Metrics:
         )
 
         self.journal_rows = self._gauge("cutover_journal_rows", "Rows in the journal of A3.", "tenant")
+        self.soak_green = self._gauge(
+            "cutover_soak_green_seconds", "How long A3 has been green by the soak clock; 0 outside of A3.", "tenant"
+        )
+        self.soak_required = self._gauge(
+            "cutover_soak_required_seconds", "How long A3 must be green before A4.", "tenant"
+        )
+        self.soak_resets = self._counter("cutover_soak_resets", "Times the soak clock went back to zero.", "tenant")
         self.shadow_reads = self._counter(
             "cutover_shadow_reads", "Sampled reads repeated on the plugin.", "tenant", "outcome"
         )
@@ -317,6 +324,8 @@ class MetricsObserver:
             events.GateJudged: self._gate,
             events.BackfillAdvanced: self._backfill,
             events.KvSwitched: self._kv,
+            events.SoakTold: self._soak,
+            events.SoakReset: self._soak_reset,
             events.TaskFailed: self._task,
         }
         for tenant in tenants:
@@ -472,6 +481,13 @@ class MetricsObserver:
     def _kv(self, event: events.KvSwitched) -> None:
         self._child(self._metrics.kv_switch, event.tenant).set(event.on)
 
+    def _soak(self, event: events.SoakTold) -> None:
+        self._child(self._metrics.soak_green, event.tenant).set(event.green_seconds)
+        self._child(self._metrics.soak_required, event.tenant).set(event.required_seconds)
+
+    def _soak_reset(self, event: events.SoakReset) -> None:
+        self._child(self._metrics.soak_resets, event.tenant).inc()
+
     def _task(self, event: events.TaskFailed) -> None:
         self._child(self._metrics.task_failures, event.tenant, event.task).inc()
 
@@ -524,6 +540,6 @@ def _known_label_sets(
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen),
-        *(m.journal_rows, m.sweep_trusted),
+        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
     ):
         yield family, ()

@@ -213,6 +213,22 @@ class GateJudged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SoakTold(Event):
+    """How far the soak clock is; 0 outside of A3."""
+
+    green_seconds: float
+    required_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SoakReset(Event):
+    """The soak clock went back to zero."""
+
+    why: str
+    lost_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
     """A background task met an error it can go on from; what ends a task ends the daemon."""
 

@@ -22,6 +22,7 @@ from cutover.domain.events import Observer
 from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
+from cutover.domain.soak_clock import SoakRules
 from cutover.domain.thresholds import DEFAULTS, GateThresholds
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
@@ -55,6 +56,7 @@ from cutover.engine.reconciler import Reconciler
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
+from cutover.engine.soak_clock import SoakClock
 from cutover.engine.stand_up import StandDown, StandUp
 from cutover.engine.sweep import CountSweeper
 from cutover.engine.transition import Transition
@@ -78,6 +80,7 @@ from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
+from cutover.stores.soak import SoakStore
 from cutover.stores.strays import PluginStrays
 
 _APPLICATION = "cutover"
@@ -253,6 +256,14 @@ class Tenant:
             self._recall,
             self._verifier,
         )
+        self._soak = SoakClock(
+            self.name,
+            SoakStore(database),
+            SoakRules(options.sweep_interval, options.digest_interval, 1.5 * options.digest_full_interval),
+            options.thresholds.soak,
+            observer,
+            self._want_full_sweep,
+        )
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
             self._backfill, self._recall, self.digests, plugin_database, gate, observer,
@@ -260,7 +271,7 @@ class Tenant:
             recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
             digest_max_age=1.5 * options.digest_full_interval,
             thresholds=options.thresholds,
-            sources={},
+            sources={"soak": self._soak.evidence},
         )  # fmt: skip
 
     @property
@@ -335,6 +346,7 @@ class Tenant:
         yield f"creation-times {self.name}", self._creation_times.run
         yield f"strays {self.name}", self._stand_up.run
         yield f"kv {self.name}", self._kv.run
+        yield f"soak {self.name}", self._soak.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         if self._child is not None:
@@ -367,6 +379,7 @@ class Tenant:
             **self.findings.status(),
             "backfill": await self.operations.backfill_status(),
             "kv": self._kv.status(),
+            "soak": self._soak.status(),
             "plugin_child_pid": self.plugin_child_pid,
         }
 
@@ -392,6 +405,11 @@ class Tenant:
     def _backfilled(self, progress: Progress) -> None:
         if self.digests is not None and self._options.digest_after_backfill:
             self.digests.wish("backfill")
+
+    async def _want_full_sweep(self, epoch: int) -> None:
+        """The soak clock stands still until one of this stay in A3 is clean; the schedule may be a day away."""
+        if await self.digests.evidence(epoch) is None:
+            self.digests.wish("schedule")
 
     async def _digest_when(self, due: asyncio.Event, *, full: bool) -> None:
         while True:

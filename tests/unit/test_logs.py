@@ -181,10 +181,12 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "backfill.advanced",
         "gate.judged",
         "kv.capture",
+        "soak.told",
+        "soak.reset",
         "task.failed",
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
-    hot |= {"gate.judged", "divergences.counted"}
+    hot |= {"gate.judged", "divergences.counted", "soak.told"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -215,6 +217,8 @@ def sample_events() -> Iterator[events.Event]:
     yield events.BackfillAdvanced(t, 500, 20, 3, 0, 1, 4500, 1000.0, 4.5, "", True)
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
     yield events.KvSwitched(t, on=True, did="installed")
+    yield events.SoakTold(t, 60.0, 3600.0)
+    yield events.SoakReset(t, "a sweep was divergent", 60.0)
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
 
 

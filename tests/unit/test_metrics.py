@@ -89,6 +89,8 @@ def every_event() -> list[events.Event]:
         events.BackfillAdvanced(t, 500, 300, 40, 20, 1, 4500, 1000.0, 4.5, "queue", True),
         events.GateJudged(t, Phase.A0, {"database": True, "schema": False}),
         events.KvSwitched(t, on=True, did="installed"),
+        events.SoakTold(t, 60.0, 3600.0),
+        events.SoakReset(t, "a sweep was divergent", 60.0),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
     ]
 
@@ -152,6 +154,9 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_gate_check", {"phase": "A0", "check": "database"}, 1),
         ("cutover_gate_check", {"phase": "A0", "check": "schema"}, 0),
         ("cutover_kv_switch", {}, 1),
+        ("cutover_soak_green_seconds", {}, 60),
+        ("cutover_soak_required_seconds", {}, 3600),
+        ("cutover_soak_resets_total", {}, 1),
         ("cutover_task_failures_total", {"task": "reconciler"}, 1),
     ]
     for name, labels, wanted in expected:
