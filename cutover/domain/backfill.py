@@ -45,7 +45,7 @@ class RowSource(StrEnum):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Where there is something to copy. K/V rows stay their table's in A3."""
-        return (Phase.A2, Phase.A3) if self is RowSource.KV else (Phase.A2,)
+        return (Phase.A2, Phase.A3, Phase.A4) if self is RowSource.KV else (Phase.A2,)
 
 
 @dataclass(frozen=True, slots=True)

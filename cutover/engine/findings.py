@@ -267,9 +267,9 @@ class Findings:
         """Mark under the present epoch; once more when the phase changed on the way."""
         for last in (False, True):
             state = self._phase.current()
-            if state.phase not in (Phase.A1, Phase.A2, Phase.A3):
+            if state.phase not in (Phase.A1, Phase.A2, Phase.A3, Phase.A4):
                 raise IllegalStep(
-                    f"there is nothing to deliver in {state.phase}: marks are delivered in A1, A2 and A3",
+                    f"there is nothing to deliver in {state.phase}: marks are delivered from A1 on",
                     next_step="cutover phase show",
                 )
             try:

@@ -37,7 +37,7 @@ _CLAIM = 100
 """Marks per claim. The next claim begins while as many are still to be sent, so the senders do not wait for it."""
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 10.0
-_COPYING = (Phase.A2, Phase.A3)
+_COPYING = (Phase.A2, Phase.A3, Phase.A4)
 """Where a backfill may be paused (one of K/V also in A3). A step back to A1 does not leave its marks lying."""
 _UNPLACEABLE = ("no_workspace", "workspace_gone")
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from cutover import __version__
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
@@ -37,6 +36,7 @@ from cutover.engine.delivery import Deliverer
 from cutover.engine.digest_run import DigestRun
 from cutover.engine.digest_sweep import DigestSweeper
 from cutover.engine.digest_tally import DigestPolicy, DigestStores
+from cutover.engine.drop import Drop, DropKeeper
 from cutover.engine.findings import Findings
 from cutover.engine.flip import Flip
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
@@ -69,6 +69,7 @@ from cutover.stores.database import Database
 from cutover.stores.digest import DigestReader
 from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.drift import DriftCounter
+from cutover.stores.drop import DropStore
 from cutover.stores.findings import FindingStore
 from cutover.stores.kv import KvStore
 from cutover.stores.ledger import Ledger
@@ -78,7 +79,6 @@ from cutover.stores.namespaces import NamespaceStore
 from cutover.stores.notifications import Notifications
 from cutover.stores.plugin import PluginClient
 from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
-from cutover.stores.procedures import Procedures
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
@@ -228,6 +228,8 @@ class Tenant:
         strays = None if plugin_database is None else PluginStrays(plugin_database.database)
         self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
         changing = asyncio.Lock()
+        drops = DropStore(database)
+        self.drops = DropKeeper(self.name, drops, observer, changing, hold=options.thresholds.drop_hold)
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         self._transition = Transition(
             database, ledger, self.phase, self.health, self._reconciler,
@@ -236,6 +238,7 @@ class Tenant:
                 (Phase.A1, Phase.A0): StandDown(self._kv),
                 (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv),
                 (Phase.A3, Phase.A2): WayBack(database, self._reconciler),
+                (Phase.A3, Phase.A4): Drop(drops, runs, options.thresholds.drop_hold),
             },
             changing,
         )  # fmt: skip
@@ -273,7 +276,10 @@ class Tenant:
             recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
             digest_max_age=1.5 * options.digest_full_interval,
             thresholds=options.thresholds,
-            sources={"soak": self._soak.evidence},
+            sources={
+                "soak": self._soak.evidence,
+                "drop": self.drops.evidence,
+            },
         )  # fmt: skip
 
     @property
@@ -294,7 +300,6 @@ class Tenant:
         )
         stack.push_async_callback(database.close)
         await migrate.up(database)
-        await Procedures(database).seed(__version__)
         child = await _start_child(options, database, observer, stack)
         client = PluginClient(options.plugin_url)
         stack.push_async_callback(client.close)
@@ -352,6 +357,7 @@ class Tenant:
         yield f"soak {self.name}", self._soak.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
+        yield f"drop {self.name}", self.drops.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 
@@ -383,6 +389,7 @@ class Tenant:
             "backfill": await self.operations.backfill_status(),
             "kv": self._kv.status(),
             "soak": self._soak.status(),
+            "drop": self.drops.last.as_json() if self.drops.last is not None else None,
             "plugin_child_pid": self.plugin_child_pid,
         }
 

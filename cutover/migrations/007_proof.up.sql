@@ -108,7 +108,7 @@ $$;
 create function cutover.mark_for_repair(p_epoch bigint, p_ids uuid[], p_held text[]) returns integer
 language plpgsql as $$
 declare
-    v_phase text := cutover.enter(p_epoch, array['A1', 'A2', 'A3']);
+    v_phase text := cutover.enter(p_epoch, array['A1', 'A2', 'A3', 'A4']);
     v_count integer;
 begin
     with wanted as (

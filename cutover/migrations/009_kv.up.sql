@@ -391,7 +391,7 @@ end $$;
 create function cutover.open_kv_backfill(p_epoch bigint) returns cutover.backfill_cursor
 language plpgsql as $$
 declare
-    v_phase      text := cutover.enter(p_epoch, array['A2', 'A3']);
+    v_phase      text := cutover.enter(p_epoch, array['A2', 'A3', 'A4']);
     v_generation integer := (select s.generation from cutover.phase_state s);
     v_cursor     cutover.backfill_cursor;
 begin
@@ -415,7 +415,7 @@ returns table (scanned integer, marked integer, done boolean)
 language plpgsql as $$
 #variable_conflict use_column
 declare
-    v_phase      text := cutover.enter(p_epoch, array['A2', 'A3']);
+    v_phase      text := cutover.enter(p_epoch, array['A2', 'A3', 'A4']);
     v_cursor     cutover.backfill_cursor;
     v_workspaces uuid[];
     v_keys       text[];

@@ -92,12 +92,60 @@ async def _reset_if_needed(connection: Connection) -> None:
         await connection.reset()
 
 
+class LegacyName:
+    """What our statements mean by `public.agent_memories`: the table, or in A4 the empty one that stands where it was
+    (migration 014). The one switch of everything that is said from Python; what the database's own functions name is
+    switched in the transaction that enters A4."""
+
+    TABLE = "public.agent_memories"
+    STAND_IN = "cutover.legacy_stand_in"
+
+    def __init__(self) -> None:
+        self.gone = False
+        """Set with the phase row (`Ledger.phase`)."""
+
+    def resolve(self, sql: str) -> str:
+        """The statement as it has to be sent now."""
+        return sql.replace(self.TABLE, self.STAND_IN) if self.gone and self.TABLE in sql else sql
+
+
+def _connections(legacy: LegacyName) -> "type[asyncpg.Connection[asyncpg.Record]]":
+    """Connections that send every statement as `legacy` has it."""
+
+    class NamingConnection(asyncpg.Connection):
+        __slots__ = ()
+
+        async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().execute(legacy.resolve(query), *args, **options)
+
+        async def executemany(self, command: str, args: Any, **options: Any) -> Any:
+            return await super().executemany(legacy.resolve(command), args, **options)
+
+        async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetch(legacy.resolve(query), *args, **options)
+
+        async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetchrow(legacy.resolve(query), *args, **options)
+
+        async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetchval(legacy.resolve(query), *args, **options)
+
+        def cursor(self, query: str, *args: Any, **options: Any) -> Any:
+            return super().cursor(legacy.resolve(query), *args, **options)
+
+        async def prepare(self, query: str, **options: Any) -> Any:
+            return await super().prepare(legacy.resolve(query), **options)
+
+    return NamingConnection
+
+
 class Database:
     """A pool on one database. Every method takes its own time-out in seconds and raises only our errors."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str, legacy: LegacyName) -> None:
         self._pool = pool
         self.application_name = application_name
+        self.legacy = legacy
 
     @classmethod
     async def connect(
@@ -111,9 +159,11 @@ class Database:
         settings: dict[str, str] | None = None,
     ) -> Self:
         """Open a pool; raises `DatabaseUnavailable` when the server cannot be reached within `timeout` seconds."""
+        legacy = LegacyName()
         try:
             pool = await asyncpg.create_pool(
                 url,
+                connection_class=_connections(legacy),
                 min_size=min_size,
                 max_size=max_size,
                 timeout=timeout,
@@ -125,7 +175,7 @@ class Database:
         except (*DRIVER_ERRORS, ValueError) as error:
             raise translate(error) from None
         assert pool is not None  # noqa: S101 - create_pool is typed as optional for the un-awaited form only
-        return cls(pool, application_name)
+        return cls(pool, application_name, legacy)
 
     @property
     def size(self) -> int:

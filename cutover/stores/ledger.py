@@ -15,7 +15,6 @@ import asyncpg
 
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase, PhaseState
-from cutover.domain.redaction import redact_note
 from cutover.stores.database import Connection, Database
 
 
@@ -197,7 +196,9 @@ class Ledger:
             "select phase, epoch, entered_at, generation from cutover.phase_state", timeout=3.0
         )
         assert row is not None, "cutover.phase_state always has its one row"  # noqa: S101
-        return PhaseState(Phase(row["phase"]), row["epoch"], row["entered_at"], row["generation"])
+        state = PhaseState(Phase(row["phase"]), row["epoch"], row["entered_at"], row["generation"])
+        self.database.legacy.gone = state.phase is Phase.A4
+        return state
 
     # -- legacy writes (A0–A2) ----------------------------------------
 
@@ -292,7 +293,7 @@ class Ledger:
                 result.memory_id,
                 result.lease_id,
                 ambiguous,
-                redact_note(note),
+                note,
             )
         )
 
@@ -311,7 +312,7 @@ class Ledger:
             [s.seq for s in settlements],
             [s.outcome for s in settlements],
             [s.delay for s in settlements],
-            [redact_note(s.note) if s.note else "" for s in settlements],  # a plugin's own code may be anything
+            [s.note for s in settlements],
         )
         return {row["memory_id"]: row["cleared"] for row in rows}
 
@@ -386,9 +387,7 @@ class Ledger:
     @staticmethod
     async def set_phase(connection: Connection, epoch: int, to: Phase, actor: str, reason: str) -> int:
         """Compare-and-set the phase with its event; gives the new epoch."""
-        value = await connection.fetchval(
-            "select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, redact_note(actor), redact_note(reason)
-        )
+        value = await connection.fetchval("select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, actor, reason)
         return int(value)
 
     async def _entered(self, sql: str, *args: object) -> list[asyncpg.Record]:

@@ -84,6 +84,10 @@ async def up(database: Database) -> list[Migration]:
                     migration.checksum,
                 )
                 applied.append(migration)
+        if applied and await connection.fetchval("select to_regclass('cutover.legacy_stand_in')") is not None:
+            await connection.execute(
+                "select cutover.look_past_legacy()"
+            )  # in A4 already: new functions are no exception
     return applied
 
 

@@ -271,7 +271,10 @@ class Scene:
 
     async def differences(self) -> list[str]:
         """How the plugin differs from what is expected of it; empty when it does not. Only meaningful when quiet."""
-        expected = {row["id"]: row for row in await self.database.fetch(_EXPECTED)}
+        gone = await self.database.fetchval("SELECT phase = 'A4' FROM cutover.phase_state")  # then the journal says all
+        nobody = "(SELECT * FROM cutover.legacy_stand_in)"
+        sql = _EXPECTED.replace("FROM agent_memories", f"FROM {nobody}") if gone else _EXPECTED
+        expected = {row["id"]: row for row in await self.database.fetch(sql)}
         held = {row["id"]: row for row in await self.plugin_database.fetch(_HELD)}
         found = [f"missing {each}: {expected[each]['content']!r}" for each in expected.keys() - held.keys()]
         found += [f"extra {each}: {held[each]['content']!r}" for each in held.keys() - expected.keys()]

@@ -1,0 +1,273 @@
+"""A4 (architecture §7): the journal takes legacy's rows over, the table is renamed, held and dropped, and for everybody
+who uses memories nothing changes."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from cutover.domain.backfill import RowSource
+from cutover.domain.errors import DatabaseFault, IllegalStep, NotFound, OperatorError
+from cutover.domain.memory import EMBEDDING_DIMENSIONS, Kind, Source
+from cutover.domain.namespace import Scope
+from cutover.domain.phase import Phase
+from cutover.domain.requests import ListMemories
+from cutover.domain.thresholds import DEFAULTS
+from cutover.embedded.processes import until
+from tests.conftest import MakeDatabase
+from tests.integration.digest_scene import digest
+from tests.integration.kv_scene import drop as drop_key
+from tests.integration.kv_scene import kv_differences, put, quiet
+from tests.integration.protocol_scene import Scene, caller, refused, scene
+from tests.integration.read_scene import CHILD, GRANDCHILD, ROOT, SIBLING, STRANGER
+
+HELD_FOR_EVER = replace(DEFAULTS, drop_hold=3600.0)
+NOT_HELD = replace(DEFAULTS, drop_hold=0.0)
+VECTOR = tuple(round(0.001 * i, 3) for i in range(EMBEDDING_DIMENSIONS))
+
+
+async def state(s: Scene) -> str:
+    return str(await s.database.fetchval("SELECT state FROM cutover.drop_state"))
+
+
+async def dropped(s: Scene) -> None:
+    """Wait for the drop."""
+
+    async def gone() -> bool:
+        return await state(s) == "dropped"
+
+    await until(gone, "the drop", timeout=20, every=0.05)
+
+
+@contextlib.asynccontextmanager
+async def in_a4(url: str, *, held: bool, **changes: Any) -> AsyncIterator[tuple[Scene, list[UUID]]]:
+    """A tenant in A4 whose table is held, or dropped already; and ids of memories that nobody has touched since A1."""
+    rows = [(uuid4(), (CHILD, ROOT, STRANGER)[n % 3], f"memory {n}", ("LOCAL", "TEAM")[n % 2]) for n in range(24)]
+    rows += [(uuid4(), ROOT, "for all", "GLOBAL"), (uuid4(), GRANDCHILD, "from below", "GLOBAL")]
+    thresholds = HELD_FOR_EVER if held else NOT_HELD
+    async with scene(url, phase=Phase.A2, rows=rows, thresholds=thresholds, kv=True, **changes) as s:
+        await s.backfill(source=RowSource.KV)
+        await s.enter(Phase.A3)
+        await s.step(Phase.A4)
+        if not held:
+            await dropped(s)
+        yield s, [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
+async def test_a4_traffic_on_memories_untouched_since_a3(database: str, held: bool) -> None:
+    async with in_a4(database, held=held) as (s, ids):
+        assert await s.differences() == []
+        # v1: edit and delete, by their owner only.
+        await s.edit(CHILD, ids[0], "edited in A4", "facts")
+        assert await s.content(ids[0]) == "edited in A4"
+        await refused(s.edit(ROOT, ids[3], "not ours"), NotFound)
+        await s.delete(ROOT, ids[1])
+        await refused(s.delete(ROOT, ids[1]), NotFound)
+        # The contract: upsert, forget, natives.
+        await s.commit(f"workspace:{CHILD}", "upserted", id=ids[6], pin=True)
+        await s.commit(f"workspace:{CHILD}", "a summary now", Kind.SUMMARY, id=ids[12])
+        await s.forget(f"workspace:{STRANGER}", ids[2])
+        native = await s.commit("custom:notes", "native", Kind.SUMMARY)
+        made = await s.create(CHILD, "made in A4", Scope.TEAM, key="a key")
+        assert (await s.create(CHILD, "made in A4", Scope.TEAM, key="a key")).id == made.id
+        await s.quiet()
+        assert await s.differences() == []
+        assert await s.content(native.id) == "native"
+        assert [await s.content(each) for each in (ids[1], ids[2])] == [None, None]
+        # Reads in v1's shape.
+        listed = await s.tenant.memories.list(ListMemories(CHILD), caller())
+        shown = {each.id for each in listed.memories}
+        assert {ids[0], ids[6], made.id} <= shown
+        # K/V, on the one table that is still there.
+        await put(s.database, CHILD, "key", {"a": 1})
+        await put(s.database, CHILD, "other", [])
+        await drop_key(s.database, CHILD, "other")
+        await quiet(s)
+        assert await kv_differences(s) == []
+        assert (await s.sweep())["unexplained"] == 0
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
+async def test_a4_digest_sweep_is_clean_and_its_planted_faults_are_caught(
+    make_database: MakeDatabase, held: bool
+) -> None:
+    async with in_a4(await make_database(), held=held) as (s, ids):
+        await s.edit(CHILD, ids[0], "edited")
+        await s.quiet()
+        outcome = await digest(s)
+        assert outcome["trusted"], outcome
+        assert outcome["outcome"] == "clean", outcome
+        assert outcome["expected_rows"] == outcome["plugin_rows"] == len(ids)
+        # And it sees a fault on a memory that only legacy used to know, and has it repaired from the journal.
+        await s.plugin_database.execute("DELETE FROM memory_plugin.memory_records WHERE id = $1", ids[4])
+        outcome = await digest(s)
+        assert outcome["confirmed"] == {"missing_in_plugin": 1}, outcome
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
+async def test_a4_reparenting_and_workspace_purge_reach_the_plugin(database: str, held: bool) -> None:
+    async with in_a4(database, held=held) as (s, _):
+        await s.database.execute("UPDATE workspaces SET parent_id = $2 WHERE id = $1", CHILD, STRANGER)
+        await s.quiet()
+        assert await s.differences() == []
+        await s.create(STRANGER, "of A4")
+        await s.database.execute("UPDATE workspaces SET parent_id = NULL WHERE id IN ($1, $2)", CHILD, SIBLING)
+        before = await s.database.fetchval(
+            "SELECT count(*) FROM memory_plugin.memory_records WHERE namespace LIKE '%' || $1::text", str(STRANGER)
+        )
+        assert before > 4
+        await s.database.execute("DELETE FROM workspaces WHERE id = $1", STRANGER)
+        await s.quiet()
+        assert await s.differences() == []
+        left = await s.database.fetch(
+            "SELECT id, namespace FROM memory_plugin.memory_records WHERE namespace LIKE '%' || $1::text", str(STRANGER)
+        )
+        assert left == []
+        assert (await s.sweep())["unexplained"] == 0
+
+
+@pytest.mark.parametrize("embedding", [True, False], ids=["vectors", "no vectors"])
+async def test_what_the_journal_takes_over_is_the_row_exactly(make_database: MakeDatabase, embedding: bool) -> None:
+    async with scene(await make_database(embedding=embedding), phase=Phase.A2, thresholds=HELD_FOR_EVER) as s:
+        rich = await s.commit(
+            f"team:{ROOT}", "rich", pin=True, source=Source.RUNTIME, propagation={"mine": [1]}, embedding=VECTOR
+        )
+        await s.quiet()
+        before = await s.plugin(rich.id)
+        row = await s.legacy(rich.id)
+        await s.enter(Phase.A3)
+        await s.step(Phase.A4)
+        # Delivered once more, from the journal alone: nothing of it has changed.
+        await s.database.execute("DELETE FROM memory_plugin.memory_records WHERE id = $1", rich.id)
+        await s.database.execute(
+            "INSERT INTO cutover.mark (memory_id, rev, origin) VALUES ($1, nextval('cutover.rev_seq'), 'repair')",
+            rich.id,
+        )
+        await s.quiet()
+        after = await s.plugin(rich.id)
+        assert before is not None
+        assert after is not None
+        assert row is not None
+        for column in ("namespace", "content", "kind", "source", "pin", "propagation"):
+            assert after[column] == before[column], column
+        assert json.loads(after["vector"]) == pytest.approx(VECTOR)
+        assert after["propagation"]["mine"] == [1]
+
+
+async def test_an_edit_during_and_before_the_taking_over_counts_over_it(database: str) -> None:
+    rows = [(uuid4(), CHILD, f"memory {n}", "LOCAL") for n in range(6)]
+    async with scene(database, phase=Phase.A3, rows=rows, thresholds=HELD_FOR_EVER) as s:
+        ids = sorted(row[0] for row in rows)
+        await s.edit(CHILD, ids[0], "edited before")
+        await s.delete(CHILD, ids[1])
+        epoch = s.tenant.phase.current().epoch
+        taken = await s.database.fetchrow("SELECT * FROM cutover.adopt_chunk($1, NULL, 4)", epoch)
+        assert taken is not None
+        assert tuple(taken) == (4, 4, ids[3])
+        await s.edit(CHILD, ids[2], "edited after")
+        await s.delete(CHILD, ids[3])
+        # Killed here: the next one goes on, and takes nothing twice.
+        notes = (await s.step(Phase.A4))["notes"]
+        assert any("took 2 rows" in note for note in notes), notes
+        await s.quiet()
+        assert await s.differences() == []
+        assert await s.content(ids[0]) == "edited before"
+        assert await s.content(ids[2]) == "edited after"
+        assert [await s.content(ids[n]) for n in (1, 3)] == [None, None]
+        assert await s.count("cutover.journal WHERE adopted") == 6
+
+
+async def test_what_was_taken_over_is_given_up_on_the_way_back(database: str) -> None:
+    rows = [(uuid4(), CHILD, f"memory {n}", "LOCAL") for n in range(6)]
+    async with scene(database, phase=Phase.A3, rows=rows) as s:
+        before = await s.database.fetch("SELECT * FROM agent_memories ORDER BY id")
+        await s.database.execute("CREATE VIEW seen AS SELECT id FROM agent_memories")
+        await s.database.fetchrow("SELECT * FROM cutover.adopt_chunk($1, NULL, 4)", s.tenant.phase.current().epoch)
+        changed = await s.step(Phase.A2)
+        assert any(note.startswith("0 writes and 0 deletes") for note in changed["notes"]), changed
+        assert await s.count("cutover.journal WHERE adopted") == 0
+        assert await s.database.fetch("SELECT * FROM agent_memories ORDER BY id") == before
+        await s.quiet()
+        assert await s.differences() == []
+
+
+async def test_the_table_is_renamed_to_a_name_that_says_until_when(database: str) -> None:
+    async with in_a4(database, held=True) as (s, _):
+        shown = await s.tenant.drops.show()
+        assert shown["state"] == "aside"
+        assert 3500 < shown["remaining_seconds"] <= 3600
+        until_when = await s.database.fetchval("SELECT hold_until FROM cutover.drop_state")
+        assert shown["relation"] == f"agent_memories_dropped_after_{until_when:%Y%m%d_%H%M%S}_utc"
+        assert await s.count(shown["relation"]) == 26
+        error = await refused(s.insert(CHILD, "somebody who has not heard"), DatabaseFault)
+        assert "42P01" in str(error)
+        assert (await s.tenant.status())["drop"]["state"] == "aside"
+
+
+async def test_cancel_gives_the_table_back_and_start_begins_anew(database: str) -> None:
+    async with in_a4(database, held=True) as (s, ids):
+        rows = await s.count((await s.tenant.drops.show())["relation"])
+        await s.tenant.drops.cancel("alice", "not yet")
+        assert await s.count("agent_memories") == rows
+        await s.edit(CHILD, ids[0], "edited after the cancel")
+        await s.quiet()
+        assert await s.differences() == []
+        await refused(s.tenant.drops.cancel("alice", "again"), OperatorError)
+        shown = await s.tenant.drops.start(Phase.A4, "bob", "now then")
+        assert shown["state"] == "aside"
+        assert [(each["event"], each["actor"]) for each in shown["history"]] == [
+            ("aside", "cutover"), ("cancelled", "alice"), ("aside", "bob"),
+        ]  # fmt: skip
+        await refused(s.tenant.drops.start(Phase.A4, "bob", "twice"), OperatorError)
+
+
+DEPENDANTS = {
+    "view": "CREATE VIEW public.seen AS SELECT id FROM agent_memories",
+    "materialized view": "CREATE MATERIALIZED VIEW public.kept AS SELECT id FROM agent_memories",
+    "foreign key": "CREATE TABLE public.votes (memory uuid REFERENCES agent_memories (id))",
+    "function": "CREATE FUNCTION public.size() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM agent_memories'",
+    "procedure": "CREATE PROCEDURE public.tidy() LANGUAGE plpgsql AS 'begin delete from public.agent_memories; end'",
+    "inheritance child": "CREATE TABLE public.more () INHERITS (agent_memories)",
+    "publication": "CREATE PUBLICATION outwards FOR TABLE agent_memories",
+    "rule": "CREATE TABLE public.inbox (id uuid);"
+    " CREATE RULE passed_on AS ON DELETE TO public.inbox DO ALSO DELETE FROM agent_memories WHERE id = old.id",
+    "policy": "CREATE TABLE public.notes (id uuid);"
+    " CREATE POLICY known ON public.notes USING (id IN (SELECT m.id FROM agent_memories m))",
+    "column": "CREATE TABLE public.history (old agent_memories)",
+}
+
+
+async def test_every_kind_of_dependant_is_found_named_and_blocks(database: str) -> None:
+    async with scene(database, phase=Phase.A3, thresholds=HELD_FOR_EVER) as s:
+        for sql in DEPENDANTS.values():
+            await s.database.execute(sql)
+        await s.database.execute("CREATE FUNCTION public.o() RETURNS text LANGUAGE sql AS 'SELECT ''agent_memories2'''")
+        found = (await s.tenant.drops.show())["dependants"]
+        assert {each["kind"] for each in found} == set(DEPENDANTS)
+        assert len(found) == len(DEPENDANTS), found
+        assert {"kind": "view", "name": "seen"} in found
+        error = await refused(s.step(Phase.A4), IllegalStep)
+        assert "materialized view kept" in str(error)
+        assert (await s.tenant.phase.reload()).phase is Phase.A3
+        assert await s.count("agent_memories") == 0
+        evidence = await s.tenant.drops.evidence()
+        assert len(evidence.dependants) == len(DEPENDANTS)
+
+
+async def test_a_dependant_that_comes_during_the_hold_stops_the_drop(database: str) -> None:
+    async with scene(database, phase=Phase.A3, thresholds=replace(DEFAULTS, drop_hold=1.0)) as s:
+        await s.step(Phase.A4)
+        name = (await s.tenant.drops.show())["relation"]
+        await s.database.execute(f"CREATE VIEW seen AS SELECT id FROM {name}")
+
+        async def blocked() -> bool:
+            return bool(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
+
+        await until(blocked, "the drop to be blocked", timeout=20, every=0.05)
+        assert "view seen" in (await s.tenant.drops.show())["blocked"]
+        assert await s.count(name) == 0
