@@ -24,7 +24,7 @@ from cutover.engine.reconciler import Reconciler
 from cutover.stores.backfill import BackfillStore
 from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
-from cutover.stores.runs import Runs
+from cutover.stores.runs import CheckpointKind, Runs
 
 T = TypeVar("T")
 _PAUSE_SECONDS = 0.1
@@ -82,7 +82,8 @@ class BackfillRun:
 
     async def record(self, control: str, by: str) -> None:
         """What an operator did to the run, for good."""
-        await self._runs.checkpoint(self.progress.run, {**self._counts(), "control": control, "by": by})
+        told = {**self._counts(), "control": control, "by": by}
+        await self._runs.checkpoint(self.progress.run, told, CheckpointKind.CONTROL)
 
     async def carry_out(self) -> None:
         """To the end. Raises `BackfillAborted`, or the error that makes going on pointless."""

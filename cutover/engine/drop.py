@@ -14,12 +14,13 @@ from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, Operat
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import DropEvidence
 from cutover.domain.phase import Phase, PhaseState
+from cutover.domain.redaction import redact_note
 from cutover.engine.step import PlainStep, lock_phase
 from cutover.stores.database import Connection
 from cutover.stores.drop import DropState, DropStore, set_aside
 from cutover.stores.runs import Runs
 
-ADOPT = "adopt"
+KIND = "drop"
 _ROWS = 2_000
 _LOCK_TIMEOUT_MS = 500
 _ATTEMPTS = 10
@@ -65,7 +66,7 @@ class Drop(PlainStep):
 
     async def _adopt(self, before: PhaseState) -> int:
         """In chunks, each its own transaction: what a kill leaves is found and not taken twice."""
-        run = await self._runs.begin(ADOPT, "step", {"epoch": before.epoch})
+        run = await self._runs.begin(KIND, "step", {"epoch": before.epoch})
         scanned = adopted = 0
         after = None
         try:
@@ -146,14 +147,14 @@ class DropKeeper:
                     next_step="change or drop them, then try again",
                 )
             await self._with_locks(
-                lambda: self._store.set_aside_again(self._hold, actor, reason[:2000], _LOCK_TIMEOUT_MS)
+                lambda: self._store.set_aside_again(self._hold, actor, redact_note(reason)[:2000], _LOCK_TIMEOUT_MS)
             )
         return await self.show()
 
     async def cancel(self, actor: str, reason: str) -> dict[str, Any]:
         """Give the table its name back. Raises `OperatorError` where it is not held."""
         async with self._changing:
-            if not await self._with_locks(lambda: self._store.take_back(actor, reason[:2000], _LOCK_TIMEOUT_MS)):
+            if not await self._with_locks(lambda: self._store.take_back(actor, redact_note(reason)[:2000], _LOCK_TIMEOUT_MS)):
                 raise OperatorError(
                     f"nothing to call off: {_words(await self._store.state())}", next_step="cutover drop show"
                 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
 
+from cutover import __version__
 from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
@@ -79,6 +80,7 @@ from cutover.stores.namespaces import NamespaceStore
 from cutover.stores.notifications import Notifications
 from cutover.stores.plugin import PluginClient
 from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
+from cutover.stores.procedures import Procedures
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
@@ -300,6 +302,7 @@ class Tenant:
         )
         stack.push_async_callback(database.close)
         await migrate.up(database)
+        await Procedures(database).seed(__version__)
         child = await _start_child(options, database, observer, stack)
         client = PluginClient(options.plugin_url)
         stack.push_async_callback(client.close)

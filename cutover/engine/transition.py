@@ -12,19 +12,22 @@ cannot have its locks in time is undone by the database and tried again with jit
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.domain.errors import IllegalStep, LockTimeout, StaleEpoch
+from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, StaleEpoch
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
 from cutover.engine.step import PlainStep, Step, StillBusy
-from cutover.stores.database import Database
+from cutover.stores.database import Connection, Database
 from cutover.stores.ledger import Ledger
+from cutover.stores.runs import Runs
 
+KIND = "phase"
 _LOCK_TIMEOUT_MS = 400
 _ATTEMPTS = 10
 _VERDICT_SECONDS = 3.0
@@ -87,8 +90,13 @@ class Transition:
             await self._first_verdict()
             self._allowed(before, target, expected_epoch)
             taken = self._step(before.phase, target)
-            notes = await taken.prepare(before)
-            notes += await self._retried(taken, before, target, actor, reason)
+            attempt = _Attempt(before, target, actor, reason, time.monotonic())
+            try:
+                notes = await taken.prepare(before)
+                notes += await self._retried(taken, attempt)
+            except CutoverError as error:
+                await self._failed(attempt, error)
+                raise
             after = await self._phase.reload()
             notes += await taken.after()
             self._reconciler.wake()
@@ -119,13 +127,11 @@ class Transition:
                 next_step="mend the plugin, then `cutover doctor`",
             )
 
-    async def _retried(
-        self, taken: Step, before: PhaseState, target: Phase, actor: str, reason: str
-    ) -> tuple[str, ...]:
+    async def _retried(self, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
         for attempt in range(_ATTEMPTS):
             await taken.calm()
             try:
-                return await self._in_one_transaction(taken, before, target, actor, reason)
+                return await self._in_one_transaction(taken, wanted)
             except StaleEpoch as stale:
                 raise IllegalStep("somebody else changed the phase first", next_step="cutover phase show") from stale
             except (LockTimeout, StillBusy) as error:
@@ -137,11 +143,34 @@ class Transition:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter, so that two daemons part ways
         raise AssertionError("unreachable")
 
-    async def _in_one_transaction(
-        self, taken: Step, before: PhaseState, target: Phase, actor: str, reason: str
-    ) -> tuple[str, ...]:
+    async def _in_one_transaction(self, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
         async with self._database.transaction() as connection:
             await connection.execute(f"set local lock_timeout = {_LOCK_TIMEOUT_MS}")
             notes = await taken.carry_out(connection)
-            await self._ledger.set_phase(connection, before.epoch, target, actor, reason)
+            epoch = await self._ledger.set_phase(
+                connection, wanted.before.epoch, wanted.target, wanted.actor, wanted.reason
+            )
+            await wanted.record(connection, "finished", {"epoch": epoch, "notes": list(notes)})
         return notes
+
+    async def _failed(self, wanted: "_Attempt", error: CutoverError) -> None:
+        """A change that came to nothing is on record too, where the database takes it."""
+        with contextlib.suppress(CutoverError):
+            await wanted.record(self._database, "failed", {"why": error.message})
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A change that is wanted, since `began` (monotonic)."""
+
+    before: PhaseState
+    target: Phase
+    actor: str
+    reason: str
+    began: float
+
+    async def record(self, connection: "Connection | Database", state: str, outcome: dict[str, Any]) -> None:
+        """Its task run, which names the runbook that was followed."""
+        told = {"from": self.before.phase.value, "to": self.target.value, "reason": self.reason}
+        seconds = time.monotonic() - self.began
+        await Runs.record_ended(connection, KIND, self.actor, told, state, outcome, seconds)

@@ -209,7 +209,8 @@ comment on table cutover.bypass_writer is 'Writers of agent_memories other than 
 
 create table cutover.task_run (
     id          uuid primary key default gen_random_uuid(),
-    kind        text not null check (kind in ('sweep.count', 'sweep.digest', 'sweep.recall', 'verify', 'backfill', 'phase', 'archive', 'adopt')),
+    kind        text not null check (kind in ('sweep.count', 'sweep.digest', 'sweep.recall', 'verify', 'backfill', 'phase',
+                                             'archive', 'rehearsal', 'drop', 'scream')),
     state       text not null check (state in ('running', 'finished', 'failed', 'interrupted')),
     requested_by text not null default 'schedule',
     parameters  jsonb not null default '{}',
@@ -222,11 +223,12 @@ create index task_run_recent on cutover.task_run (kind, started_at desc);
 
 create table cutover.task_checkpoint (
     seq    bigint generated always as identity primary key,
-    run_id uuid not null references cutover.task_run (id),
+    run_id uuid not null,
     at     timestamptz not null default clock_timestamp(),
     data   jsonb not null
 );
 comment on table cutover.task_checkpoint is 'Append-only progress of a task run.';
+comment on column cutover.task_checkpoint.run_id is 'A task_run: seen to by a trigger (migration 010), because a foreign key locks rows, which takes the right to update them.';
 create index task_checkpoint_run on cutover.task_checkpoint (run_id, seq desc);
 
 create function cutover.refuse_change() returns trigger

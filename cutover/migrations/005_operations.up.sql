@@ -4,10 +4,9 @@
 create function cutover.set_phase(p_epoch bigint, p_to text, p_actor text, p_reason text) returns bigint
 language plpgsql as $$
 declare
-    v_from     text;
-    v_epoch    bigint;
-    v_previous bytea;
-    v_at       timestamptz := clock_timestamp();
+    v_from  text;
+    v_epoch bigint;
+    v_at    timestamptz := clock_timestamp();
 begin
     select s.phase into v_from from cutover.phase_state s where s.id = 1 for update;
     update cutover.phase_state s
@@ -18,23 +17,31 @@ begin
     if not found then
         raise exception 'somebody else changed the phase first' using errcode = 'CU001';
     end if;
-    select e.hash into v_previous from cutover.phase_event e order by e.seq desc limit 1;
-    v_previous := coalesce(v_previous, '\x');
-    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at, previous_hash, hash)
-    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at, v_previous,
-            cutover.phase_event_hash(v_previous, v_epoch, v_from, p_to, p_actor, p_reason, v_at));
+    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at)
+    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at);
     perform pg_notify('cutover_phase', v_epoch::text);
     return v_epoch;
 end $$;
 
--- JSON keeps the fields apart, so no two events can be written to look alike.
-create function cutover.phase_event_hash(
-    p_previous bytea, p_epoch bigint, p_from text, p_to text, p_actor text, p_reason text, p_at timestamptz
-) returns bytea
-language sql immutable as $$
-    select sha256(p_previous || convert_to(jsonb_build_array(
-        p_epoch, p_from, p_to, p_actor, p_reason, extract(epoch from p_at))::text, 'UTF8'))
+-- Every column of an event but its hash, as text that is the same in every session. JSON keeps the fields apart, so no
+-- two events can be written to look alike; what is null is left out, so that a column that comes later changes none.
+create function cutover.phase_event_text(p_event cutover.phase_event) returns text
+language sql stable set timezone = 'UTC' set bytea_output = 'hex' set search_path = pg_catalog, pg_temp as $$
+    select jsonb_object_agg(f.key, f.value)::text from jsonb_each(to_jsonb(p_event)) f
+    where f.key <> 'hash' and f.value <> 'null'
 $$;
+
+-- Each event is hashed with the one before it, whoever writes it: `cutover audit verify` computes them again.
+create function cutover.chain_event() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform from cutover.phase_state s where s.id = 1 for update;
+    new.previous_hash := coalesce((select e.hash from cutover.phase_event e order by e.seq desc limit 1), '\x');
+    new.hash := sha256(convert_to(cutover.phase_event_text(new), 'UTF8'));
+    return new;
+end $$;
+create trigger chain before insert on cutover.phase_event for each row execute function cutover.chain_event();
+alter table cutover.phase_event enable always trigger chain;
 
 -- A3 → A2: what was written since the cutover goes into legacy, exactly; the journal rows have then done their work.
 create function cutover.replay_journal() returns table (upserted bigint, deleted bigint, natives bigint)

@@ -66,17 +66,13 @@ create table cutover.drop_event (
     hold_until timestamptz,
     actor      text not null check (actor <> '' and length(actor) <= 200),
     detail     text not null default '' check (length(detail) <= 4000),
-    check ((event = 'aside') = (hold_until is not null))
+    check ((event = 'aside') = (hold_until is not null)),
+    check (not cutover.looks_secret(actor) and not cutover.looks_secret(detail))
 );
 comment on table cutover.drop_event is 'Append-only: every step of dropping agent_memories, recorded before it is taken or in its own transaction.';
 comment on column cutover.drop_event.relation is 'The name that the table has while it is held, without its schema (public).';
 comment on column cutover.drop_event.hold_until is 'Not dropped before this, by the clock of the database.';
-create trigger append_only before update or delete on cutover.drop_event
-    for each row execute function cutover.refuse_change();
-create trigger append_only_truncate before truncate on cutover.drop_event
-    for each statement execute function cutover.refuse_change();
-alter table cutover.drop_event enable always trigger append_only;
-alter table cutover.drop_event enable always trigger append_only_truncate;
+select cutover.make_append_only('cutover.drop_event');
 
 -- Where the drop stands: the newest event that changed something. No row: nothing was begun.
 create view cutover.drop_state as

@@ -14,6 +14,7 @@ from uuid import UUID
 from cutover.domain.divergence import DivergenceClass, DivergenceState, Held
 from cutover.stores.database import Connection, Database
 from cutover.stores.digest import ExpectedRow, Situation
+from cutover.stores.runs import ADD_CHECKPOINT, CheckpointKind, as_record
 from cutover.stores.sql import query
 
 Pair = tuple[UUID, DivergenceClass]
@@ -96,9 +97,7 @@ class DigestFindings:
                     [b.held for b in buckets],
                     [b.differing for b in buckets],
                 )
-            await connection.execute(
-                "insert into cutover.task_checkpoint (run_id, data) values ($1, $2::jsonb)", run, json.dumps(checkpoint)
-            )
+            await connection.execute(ADD_CHECKPOINT, run, CheckpointKind.PROGRESS.value, as_record(checkpoint))
 
     async def suspect(self, run: UUID, situation: Situation, suspicions: Sequence[Suspicion]) -> None:
         """Put down what one look found."""

@@ -15,6 +15,7 @@ import asyncpg
 
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase, PhaseState
+from cutover.domain.redaction import redact_note
 from cutover.stores.database import Connection, Database
 
 
@@ -293,7 +294,7 @@ class Ledger:
                 result.memory_id,
                 result.lease_id,
                 ambiguous,
-                note,
+                redact_note(note),
             )
         )
 
@@ -312,7 +313,7 @@ class Ledger:
             [s.seq for s in settlements],
             [s.outcome for s in settlements],
             [s.delay for s in settlements],
-            [s.note for s in settlements],
+            [redact_note(s.note) if s.note else "" for s in settlements],  # a plugin's own code may be anything
         )
         return {row["memory_id"]: row["cleared"] for row in rows}
 
@@ -387,7 +388,9 @@ class Ledger:
     @staticmethod
     async def set_phase(connection: Connection, epoch: int, to: Phase, actor: str, reason: str) -> int:
         """Compare-and-set the phase with its event; gives the new epoch."""
-        value = await connection.fetchval("select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, actor, reason)
+        value = await connection.fetchval(
+            "select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, redact_note(actor), redact_note(reason)
+        )
         return int(value)
 
     async def _entered(self, sql: str, *args: object) -> list[asyncpg.Record]:

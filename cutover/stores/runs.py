@@ -1,15 +1,39 @@
 """`cutover.task_run` and `cutover.task_checkpoint`: what ran, for whom, how far it came and what it came to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from cutover.stores.database import Database
+from cutover.domain.redaction import redact_note, redact_record
+from cutover.stores.database import Connection, Database
+from cutover.stores.procedures import packaged_for
 from cutover.stores.sql import query
+
+ADD_CHECKPOINT = (
+    "insert into cutover.task_checkpoint (run_id, kind, data) values ($1, $2::text::cutover.checkpoint_kind, $3::jsonb)"
+)
+"""Run, kind, data (`as_record`)."""
+
+
+class CheckpointKind(StrEnum):
+    """`cutover.checkpoint_kind`: never rename a value."""
+
+    PROGRESS = "progress"  # how far it has come
+    CONTROL = "control"  # what an operator did to it
+    STEP = "step"  # a step that is about to be taken
+    DONE = "done"  # that it was taken
+
+
+def as_record(value: Mapping[str, Any]) -> str:
+    """JSON for the record. What looks like a secret is taken out first: the record refuses it (migration 010), and what
+    is told there is never lost for that."""
+    return json.dumps(redact_record(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +48,7 @@ class Run:
     outcome: dict[str, Any] | None
     started_at: datetime
     finished_at: datetime | None
+    procedure_version: int | None = None
 
 
 class Runs:
@@ -34,20 +59,45 @@ class Runs:
 
     async def begin(self, kind: str, requested_by: str, parameters: dict[str, Any]) -> UUID:
         """Open a run."""
+        followed = packaged_for(kind, parameters)
         value: UUID = await self._database.fetchval(
-            "insert into cutover.task_run (kind, state, requested_by, parameters) values ($1, 'running', $2, $3::jsonb)"
-            " returning id",
+            query("runs_begin"),
             kind,
-            requested_by,
-            json.dumps(parameters),
+            redact_note(requested_by),
+            as_record(parameters),
+            followed.name,
+            followed.content_hash,
         )
         return value
 
-    async def checkpoint(self, run: UUID, data: dict[str, Any]) -> None:
-        """Append progress."""
-        await self._database.execute(
-            "insert into cutover.task_checkpoint (run_id, data) values ($1, $2::jsonb)", run, json.dumps(data)
+    async def checkpoint(self, run: UUID, data: dict[str, Any], kind: CheckpointKind = CheckpointKind.PROGRESS) -> None:
+        """Append progress, or something else that is to be remembered about a run."""
+        await self._database.execute(ADD_CHECKPOINT, run, kind.value, as_record(data))
+
+    @staticmethod
+    async def record_ended(
+        connection: "Connection | Database",
+        kind: str,
+        requested_by: str,
+        parameters: dict[str, Any],
+        state: str,
+        outcome: dict[str, Any],
+        seconds: float,
+    ) -> UUID:
+        """A run that is over, `seconds` after it began: with a connection, in the caller's transaction."""
+        followed = packaged_for(kind, parameters)
+        value: UUID = await connection.fetchval(
+            query("runs_record_ended"),
+            kind,
+            redact_note(requested_by),
+            as_record(parameters),
+            followed.name,
+            followed.content_hash,
+            state,
+            as_record(outcome),
+            seconds,
         )
+        return value
 
     async def last_saying(self, run: UUID, key: str) -> dict[str, Any] | None:
         """The newest progress that says something under `key`."""
@@ -71,7 +121,7 @@ class Runs:
             "update cutover.task_run set state = $2, outcome = $3::jsonb, finished_at = now() where id = $1",
             run,
             state,
-            json.dumps(outcome),
+            as_record(outcome),
         )
 
     async def last(self, kind: str, *, finished: bool = False) -> Run | None:
@@ -100,10 +150,13 @@ class Runs:
         row = await self._database.fetchrow("select * from cutover.task_run where id = $1", run)
         return _run(row) if row else None
 
-    async def last_checkpoint(self, run: UUID) -> dict[str, Any] | None:
-        """How far it had come when it last said so."""
+    async def last_checkpoint(self, run: UUID, kind: CheckpointKind | None = None) -> dict[str, Any] | None:
+        """What was last put down about it; with `kind`, what was last put down of that kind."""
         value = await self._database.fetchval(
-            "select data from cutover.task_checkpoint where run_id = $1 order by seq desc limit 1", run
+            "select data from cutover.task_checkpoint where run_id = $1 and ($2::text is null or kind::text = $2)"
+            " order by seq desc limit 1",
+            run,
+            kind.value if kind is not None else None,
         )
         return None if value is None else json.loads(value)
 
@@ -143,4 +196,5 @@ def _run(row: asyncpg.Record) -> Run:
         json.loads(outcome) if outcome is not None else None,
         row["started_at"],
         row["finished_at"],
+        row["procedure_version"],
     )

@@ -20,6 +20,7 @@ ALLOWED = {
     "embedded": {"domain", "stores", "engine", "embedded"},
     "http": {"domain", "stores", "engine", "http"},
     "migrations": set(),
+    "procedures": set(),
     "logs": {"domain"},
     "metrics": {"domain"},
     "tenant_settings": {"domain", "http.listen"},  # a listener's form is the faces' own affair
