@@ -22,6 +22,8 @@ VERBS = {
     "sweep": ("sweep", "sweep", "Compare the two stores, and list what sweeps came to."),
     "divergence": ("divergence", "divergence", "Show and settle the differences that sweeps found."),
     "quarantine": ("quarantine", "quarantine", "Show and settle memories that cannot be placed."),
+    "procedure": ("procedure", "procedure", "Show the runbooks, and what changed in them."),
+    "audit": ("audit", "audit", "Check the record of phase changes."),
     "migrate": ("migrate", "migrate", "Apply, undo or list the migrations of schema cutover."),
     "healthcheck": ("healthcheck", "healthcheck", "Exit 0 when the daemon answers (for container probes)."),
     "plugin": ("plugin", "plugin", "Run the reference memory plugin."),

@@ -55,6 +55,7 @@ from cutover.engine.read import Reads
 from cutover.engine.readiness import Readiness
 from cutover.engine.recall_sweep import RecallLimits, RecallSweeper
 from cutover.engine.reconciler import Reconciler
+from cutover.engine.record import Record
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
@@ -249,6 +250,7 @@ class Tenant:
             self._reconciler.wake, max_backlog=options.max_backlog,
             progress=lambda: self.digests.progress,
         )  # fmt: skip
+        self.record = Record(database)
         self._recall = RecallSweeper(
             self.name, RecallStore(database), self.legacy, BackgroundSearch(client, gate), sample, runs,
             self.phase.current, observer, RecallLimits(options.quarantine + options.delivery_deadline),

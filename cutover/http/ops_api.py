@@ -17,6 +17,7 @@ from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
 from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, authorised
 from cutover.http.ops_findings import OpsFindings
+from cutover.http.ops_record import OpsRecord
 from cutover.http.ops_sweeps import OpsSweeps
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
 from cutover.http.ops_verify import OpsVerify
@@ -55,6 +56,7 @@ class OpsApi:
         self._sweeps = OpsSweeps(admins, cache)
         self._findings = OpsFindings(admins, cache)
         self._verify = OpsVerify(admins)
+        self._record = OpsRecord()
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
@@ -73,6 +75,7 @@ class OpsApi:
             *self._sweeps.served(),
             *self._findings.served(),
             *self._verify.served(),
+            *self._record.served(),
         )
         for method, path, handler in served:
             operation = path.replace("/", "_").replace("{", "").replace("}", "")
