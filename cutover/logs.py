@@ -230,10 +230,12 @@ class LogObserver:
         self._clock = clock
         self._bursts: dict[tuple[object, ...], tuple[float, int]] = {}
         self._plugin_up: dict[str, bool] = {}
+        self._foreign_reads: dict[str, int] = {}
         self._writers: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestRefused: self._refused,
             events.DeliverySettled: self._delivery,
             events.BypassWrites: self._bypass,
+            events.ForeignAccess: self._foreign,
             events.PluginProbed: self._probed,
             events.BreakerChanged: self._breaker,
             events.PluginRestarted: self._restarted,
@@ -324,6 +326,14 @@ class LogObserver:
     def _bypass(self, event: events.BypassWrites) -> None:
         if count := self._due("bypass", event.tenant, event.writer):
             self._log.info("bypass.seen", tenant=event.tenant, writer=event.writer, rows=event.count, count=count)
+
+    def _foreign(self, event: events.ForeignAccess) -> None:
+        before = self._foreign_reads.get(event.tenant, 0)
+        self._foreign_reads[event.tenant] = event.reads
+        if event.reads > before:
+            self._log.warning(
+                "legacy.read_by_others", tenant=event.tenant, scans=event.reads - before, readers=list(event.readers)
+            )
 
     def _marks(self, event: events.MarkCounts) -> None:
         self._log.debug(

@@ -160,6 +160,12 @@ class Metrics:
         self.bypass_writes = self._counter(
             "cutover_bypass_writes", "Rows that other writers changed in agent_memories.", "tenant", "writer"
         )
+        self.foreign_reads = self._gauge(
+            "cutover_legacy_foreign_reads", "Scans of agent_memories by others since the cutover.", "tenant"
+        )
+        self.foreign_writes = self._gauge(
+            "cutover_legacy_foreign_writes", "Rows of agent_memories changed by others since A1 was entered.", "tenant"
+        )
 
         self.rows = self._gauge("cutover_rows", "Rows at the last count sweep.", "tenant", "store", "kind")
         self.kv_switch = self._gauge(
@@ -310,6 +316,7 @@ class MetricsObserver:
             events.StoreWritten: self._written,
             events.DeliverySettled: self._delivery,
             events.BypassWrites: self._bypass,
+            events.ForeignAccess: self._foreign,
             events.MarkCounts: self._marks,
             events.PluginProbed: self._probed,
             events.BreakerChanged: self._breaker,
@@ -381,6 +388,10 @@ class MetricsObserver:
     def _bypass(self, event: events.BypassWrites) -> None:
         writer = event.writer if event.writer in self._writers else OTHER
         self._child(self._metrics.bypass_writes, event.tenant, writer).inc(event.count)
+
+    def _foreign(self, event: events.ForeignAccess) -> None:
+        self._child(self._metrics.foreign_reads, event.tenant).set(event.reads)
+        self._child(self._metrics.foreign_writes, event.tenant).set(event.writes)
 
     def _marks(self, event: events.MarkCounts) -> None:
         m = self._metrics
@@ -539,7 +550,7 @@ def _known_label_sets(
     for family in (
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
-        *(m.journal_rows, m.divergence_first_seen),
+        *(m.journal_rows, m.divergence_first_seen, m.foreign_reads, m.foreign_writes),
         *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
     ):
         yield family, ()

@@ -24,6 +24,7 @@ VERBS = {
     "quarantine": ("quarantine", "quarantine", "Show and settle memories that cannot be placed."),
     "procedure": ("procedure", "procedure", "Show the runbooks, and what changed in them."),
     "audit": ("audit", "audit", "Check the record of phase changes."),
+    "access": ("access", "access", "Show who else reads and writes agent_memories."),
     "migrate": ("migrate", "migrate", "Apply, undo or list the migrations of schema cutover."),
     "healthcheck": ("healthcheck", "healthcheck", "Exit 0 when the daemon answers (for container probes)."),
     "plugin": ("plugin", "plugin", "Run the reference memory plugin."),

@@ -74,6 +74,15 @@ class BypassWrites(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignAccess(Event):
+    """Scans and writes of `agent_memories` by others since each is watched, as of now; `readers` by name."""
+
+    reads: int
+    writes: int
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkCounts(Event):
     """The backlog right now: marks by origin, and the age of the oldest in seconds (0 when none)."""
 

@@ -25,6 +25,7 @@ from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.domain.soak_clock import SoakRules
 from cutover.domain.thresholds import DEFAULTS, GateThresholds
+from cutover.engine.access_watch import AccessWatch
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.backfill_progress import BackfillLimits, Progress
@@ -67,6 +68,7 @@ from cutover.engine.verify import Verifier
 from cutover.engine.way_back import WayBack
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
+from cutover.stores.access import AccessStore
 from cutover.stores.database import Database
 from cutover.stores.digest import DigestReader
 from cutover.stores.digest_findings import DigestFindings
@@ -273,6 +275,8 @@ class Tenant:
             observer,
             self._want_full_sweep,
         )
+        self._access = AccessWatch(self.name, AccessStore(database), self.phase, observer)
+        database.own_work.wanted = lambda: self._access.wanted
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
             self._backfill, self._recall, self.digests, plugin_database, gate, observer,
@@ -282,6 +286,7 @@ class Tenant:
             thresholds=options.thresholds,
             sources={
                 "soak": self._soak.evidence,
+                "access": self._access.evidence,
                 "drop": self.drops.evidence,
             },
         )  # fmt: skip
@@ -363,6 +368,7 @@ class Tenant:
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run
+        yield f"access {self.name}", self._access.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 
@@ -397,6 +403,10 @@ class Tenant:
             "drop": self.drops.last.as_json() if self.drops.last is not None else None,
             "plugin_child_pid": self.plugin_child_pid,
         }
+
+    async def access(self) -> dict[str, Any]:
+        """Who else reads and writes `agent_memories`."""
+        return await self._access.report()
 
     async def _watch_phase(self, notifications: Notifications) -> None:
         try:

@@ -15,6 +15,7 @@ from cutover.domain.errors import Conflict, IllegalStep, Refused
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
+from cutover.http.ops_access import OpsAccess
 from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, authorised
 from cutover.http.ops_findings import OpsFindings
 from cutover.http.ops_record import OpsRecord
@@ -57,6 +58,7 @@ class OpsApi:
         self._findings = OpsFindings(admins, cache)
         self._verify = OpsVerify(admins)
         self._record = OpsRecord()
+        self._access = OpsAccess()
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
@@ -76,6 +78,7 @@ class OpsApi:
             *self._findings.served(),
             *self._verify.served(),
             *self._record.served(),
+            *self._access.served(),
         )
         for method, path, handler in served:
             operation = path.replace("/", "_").replace("{", "").replace("}", "")

@@ -200,12 +200,15 @@ create table cutover.bypass_write (
 );
 comment on table cutover.bypass_write is 'One row per write past the daemon; insert-only so that a foreign transaction never waits for another. Folded into bypass_writer.';
 create table cutover.bypass_writer (
-    writer     text primary key,
+    writer     text not null,
+    operation  text not null check (operation in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'CASCADE')),
     writes     bigint not null,
     first_seen timestamptz not null,
-    last_seen  timestamptz not null
+    last_seen  timestamptz not null,
+    primary key (writer, operation)
 );
 comment on table cutover.bypass_writer is 'Writers of agent_memories other than the daemon, by application name and role.';
+comment on column cutover.bypass_writer.operation is 'CASCADE: the foreign key of a deleted workspace did it. Its writer does not know the table, and works without it.';
 
 create table cutover.task_run (
     id          uuid primary key default gen_random_uuid(),

@@ -128,7 +128,11 @@ begin
     if v_origin is null then
         v_origin := 'bypass';
         v_writer := cutover.current_writer();
-        insert into cutover.bypass_write (writer, operation) values (v_writer, tg_op);
+        insert into cutover.bypass_write (writer, operation) values (v_writer, case
+            -- A foreign key's own statement: one level down, and the workspace is gone already.
+            when pg_trigger_depth() > 1 and tg_op <> 'INSERT' and old.workspace_id is not null
+                 and not exists (select from public.workspaces w where w.id = old.workspace_id) then 'CASCADE'
+            else tg_op end);
         -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal.
         if (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
             if tg_op = 'UPDATE' and old.id <> new.id then
@@ -224,6 +228,8 @@ end $$;
 -- root (domain §4.10). A statement trigger, because the old root of a row can only be found in the tree as it was.
 create function cutover.capture_reparent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_scans bigint := cutover.own_scans_from();
 begin
     if not exists (select from before_update o join after_update n using (id) where o.parent_id is distinct from n.parent_id) then
         return null;
@@ -266,6 +272,7 @@ begin
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform cutover.note_own_scans(v_scans);
     return null;
 end $$;
 
@@ -273,6 +280,8 @@ end $$;
 -- those of the workspaces below it were.
 create function cutover.capture_workspace_delete() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_scans bigint := cutover.own_scans_from();
 begin
     insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
     with recursive subtree (id, hops) as (
@@ -326,6 +335,7 @@ begin
     on conflict (memory_id) do update set
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform cutover.note_own_scans(v_scans, cutover.foreign_key_scans());
     return old;
 end $$;
 
@@ -334,6 +344,8 @@ end $$;
 -- this one is on time. Both only mark.)
 create function cutover.capture_reparent_at_commit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_scans bigint := cutover.own_scans_from();
 begin
     perform pg_advisory_xact_lock(cutover.tree_lock_key());
     insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
@@ -361,6 +373,7 @@ begin
         held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
         origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform cutover.note_own_scans(v_scans);
     return null;
 end $$;
 
@@ -368,6 +381,8 @@ end $$;
 -- below it belong to another root. (TEAM rows follow parent_id, which has not changed.)
 create function cutover.capture_workspace_insert() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_scans bigint := cutover.own_scans_from();
 begin
     if not exists (select from public.workspaces w where w.parent_id = new.id and w.id <> new.id) then
         return null;
@@ -390,6 +405,7 @@ begin
         held_in = case when m.held_in @> excluded.held_in then m.held_in else m.held_in || excluded.held_in end,
         origin = case when m.origin = 'bypass' then m.origin else excluded.origin end,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform cutover.note_own_scans(v_scans);
     return null;
 end $$;
 

@@ -337,6 +337,7 @@ language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_gone uuid[] := '{}';
+    v_scans bigint;
 begin
     -- Nothing here must survive a crash of the server: a clear that is lost leaves its mark, and the same state is
     -- delivered once more. So nobody waits for the disk.
@@ -362,6 +363,7 @@ begin
             return;
         end if;
     end if;
+    v_scans := cutover.own_scans_from();
     return query
     with told as (
         select * from unnest(p_ids, p_revs, p_leases, p_seqs, p_outcomes, p_delays, p_notes)
@@ -414,6 +416,7 @@ begin
     from told t
     left join settled s on s.memory_id = t.id
     group by t.id;
+    perform cutover.note_own_scans(v_scans);
     perform cutover.kv_freed(p_ids);
     perform cutover.project_native(s.id, s.seq)
     from unnest(p_ids, p_seqs, p_outcomes) as s (id, seq, outcome) where s.outcome = 'delivered' and s.seq is not null;

@@ -8,6 +8,7 @@ language plpgsql stable as $$
 declare
     r cutover.write_result;
     j cutover.journal;
+    v_scans bigint;
 begin
     if p_phase in ('A0', 'A1', 'A2') then
         r := cutover.legacy_result(p_id);
@@ -36,7 +37,10 @@ begin
         return r;
     end if;
     if p_phase not in ('A0', 'A1', 'A2') then
-        return cutover.legacy_result(p_id);
+        v_scans := cutover.legacy_scans();
+        r := cutover.legacy_result(p_id);
+        perform cutover.note_own_scans(v_scans);
+        return r;
     end if;
     return null;
 end $$;
@@ -384,6 +388,7 @@ declare
     v_phase text;
     v_late  boolean;
     v_ids   uuid[];
+    v_scans bigint;
     v_kv    boolean := to_regclass('public.workspace_memory') is not null and (select c.captured from cutover.kv_capture c);
 begin
     -- Not cutover.enter: a phase change holds writes back while it waits for exactly these deliveries. A state claimed
@@ -395,6 +400,9 @@ begin
         return;
     end if;
     v_late := v_phase in ('A3', 'A4');
+    if v_late then
+        v_scans := cutover.legacy_scans();
+    end if;
     if p_backfill then
         select array_agg(d.memory_id) into v_ids from (
             select m.memory_id from cutover.mark m where m.origin = 'backfill' and m.due_at <= now()
@@ -407,6 +415,7 @@ begin
             order by m.due_at limit p_limit for update skip locked) d;
     end if;
     if v_ids is null then
+        perform cutover.note_own_scans(v_scans);
         return;
     end if;
     update cutover.mark m set
@@ -469,4 +478,5 @@ begin
               else '(select null::uuid as workspace_id, null::text as key, null::jsonb as value, null::bigint as version,
                             null::timestamptz as expires_at, null::timestamptz as updated_at limit 0) v' end)
     using v_ids, v_late, p_owner, v_kv;
+    perform cutover.note_own_scans(v_scans);
 end $$;

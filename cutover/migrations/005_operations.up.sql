@@ -190,20 +190,21 @@ language sql as $$
     on conflict (memory_id) do update set rev = excluded.rev, held_in = m.held_in || excluded.held_in
 $$;
 
--- Fold the insert-only log of foreign writes into one row per writer; gives back what was new.
-create function cutover.fold_bypass_writes(p_limit integer) returns table (writer text, writes bigint)
+-- Fold the insert-only log of foreign writes into one row per writer and operation; gives back what was new.
+create function cutover.fold_bypass_writes(p_limit integer) returns table (writer text, operation text, writes bigint)
 language sql as $$
     with taken as (
         delete from cutover.bypass_write b
         where b.seq in (select x.seq from cutover.bypass_write x order by x.seq limit p_limit for update skip locked)
-        returning b.writer, b.at
+        returning b.writer, b.operation, b.at
     ), summed as (
-        select t.writer, count(*) as writes, min(t.at) as first_at, max(t.at) as last_at from taken t group by t.writer
+        select t.writer, t.operation, count(*) as writes, min(t.at) as first_at, max(t.at) as last_at
+        from taken t group by t.writer, t.operation
     ), kept as (
-        insert into cutover.bypass_writer as k (writer, writes, first_seen, last_seen)
-        select s.writer, s.writes, s.first_at, s.last_at from summed s order by s.writer
-        on conflict (writer) do update set
+        insert into cutover.bypass_writer as k (writer, operation, writes, first_seen, last_seen)
+        select s.writer, s.operation, s.writes, s.first_at, s.last_at from summed s order by s.writer, s.operation
+        on conflict on constraint bypass_writer_pkey do update set
             writes = k.writes + excluded.writes, last_seen = greatest(k.last_seen, excluded.last_seen)
     )
-    select s.writer, s.writes from summed s
+    select s.writer, s.operation, s.writes from summed s
 $$;

@@ -166,16 +166,20 @@ end $$;
 -- there and in order again, what is left of its quarantine is the row's.
 create function cutover.kv_freed(p_ids uuid[]) returns void
 language plpgsql as $$
+declare
+    v_scans bigint;
 begin
     if not exists (select from cutover.kv_waiting w where w.memory_id = any (p_ids)) then
         return;
     end if;
+    v_scans := cutover.own_scans_from();
     insert into cutover.mark (memory_id, rev, origin, writer)
     select w.memory_id, nextval('cutover.rev_seq'), 'kv', 'cutover'
     from cutover.kv_waiting w join cutover.kv k on k.memory_id = w.memory_id, cutover.phase_state s
     where w.memory_id = any (p_ids) and not cutover.is_memory(w.memory_id, s.phase in ('A3', 'A4'))
     order by w.memory_id
     on conflict (memory_id) do nothing;
+    perform cutover.note_own_scans(v_scans);
     insert into cutover.quarantine (memory_id, workspace_id, reason, detail, rev)
     select w.memory_id, k.workspace_id, 'id_taken', 'a memory has the id of this K/V row', nextval('cutover.rev_seq')
     from cutover.kv_waiting w join cutover.kv k on k.memory_id = w.memory_id
@@ -192,6 +196,7 @@ declare
     v_there boolean;
     v_held  text[] := '{}';
     v_id    uuid;
+    v_scans bigint;
 begin
     if p_workspace is null or p_key is null then
         return;  -- nothing that could be asked for
@@ -214,11 +219,13 @@ begin
     else
         v_held := array['workspace:' || p_workspace];
         delete from cutover.kv k where k.memory_id = v_id and k.workspace_id = p_workspace and k.key = p_key;
+        v_scans := cutover.own_scans_from();
         insert into cutover.tombstone (memory_id, rev, held_in)
         select v_id, nextval('cutover.rev_seq'), v_held from cutover.phase_state s
         where not cutover.is_memory(v_id, s.phase in ('A3', 'A4'))
         on conflict (memory_id) do update set
             rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at;
+        perform cutover.note_own_scans(v_scans);
     end if;
     perform cutover.touch_mark(v_id, v_held, 'kv', p_writer);
 end $$;
@@ -242,6 +249,7 @@ create function cutover.kv_forget(p_ids uuid[], p_buried boolean, p_writer text)
 language plpgsql as $$
 declare
     v_late boolean := (select s.phase in ('A3', 'A4') from cutover.phase_state s);
+    v_scans bigint := cutover.own_scans_from();
 begin
     if p_buried then
         insert into cutover.tombstone (memory_id, rev, held_in)
@@ -249,6 +257,7 @@ begin
         where k.memory_id = any (p_ids) and not cutover.is_memory(k.memory_id, v_late)
         on conflict (memory_id) do update set
             rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at;
+        perform cutover.note_own_scans(v_scans);
     end if;
     insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
     select k.memory_id, nextval('cutover.rev_seq'), array['workspace:' || k.workspace_id], 'kv', p_writer

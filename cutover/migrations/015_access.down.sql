@@ -1,2 +1,19 @@
 -- Undoes 015_access.
-select;
+drop function cutover.watch_access(float8);
+drop function cutover.sequence_count(regclass);
+drop function cutover.end_own_work(bigint);
+drop function cutover.begin_own_work();
+drop function cutover.foreign_key_scans();
+drop function cutover.note_own_scans(bigint, bigint);
+drop function cutover.own_scans_from();
+drop function cutover.legacy_scans();
+drop function cutover.watched_relation();
+drop function cutover.own_work_lock_key();
+drop function cutover.access_lock_key();
+drop table cutover.foreign_reader;
+drop table cutover.access_watch;
+drop sequence cutover.own_work_ended;
+drop sequence cutover.own_work_begun;
+drop sequence cutover.own_scan_x4096;
+drop sequence cutover.own_scan_x64;
+drop sequence cutover.own_scan;

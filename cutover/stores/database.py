@@ -21,6 +21,7 @@ from cutover.domain.errors import (
     StaleEpoch,
     StatementTimeout,
 )
+from cutover.stores.own_work import CountingConnection, OwnWork
 
 SQLSTATE_STALE_EPOCH = "CU001"
 """Raised by the functions of schema `cutover` when the caller's epoch is not the current one."""
@@ -109,11 +110,11 @@ class LegacyName:
         return sql.replace(self.TABLE, self.STAND_IN) if self.gone and self.TABLE in sql else sql
 
 
-def _connections(legacy: LegacyName) -> "type[asyncpg.Connection[asyncpg.Record]]":
-    """Connections that send every statement as `legacy` has it."""
+def _connections(legacy: LegacyName, own_work: OwnWork) -> type[CountingConnection]:
+    """Connections that send every statement as `legacy` has it, and tell which of them read the table."""
 
-    class NamingConnection(asyncpg.Connection):
-        __slots__ = ()
+    class NamingConnection(CountingConnection):
+        own = own_work
 
         async def execute(self, query: str, *args: Any, **options: Any) -> Any:
             return await super().execute(legacy.resolve(query), *args, **options)
@@ -142,10 +143,13 @@ def _connections(legacy: LegacyName) -> "type[asyncpg.Connection[asyncpg.Record]
 class Database:
     """A pool on one database. Every method takes its own time-out in seconds and raises only our errors."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str, legacy: LegacyName) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", application_name: str, legacy: LegacyName, own_work: OwnWork
+    ) -> None:
         self._pool = pool
         self.application_name = application_name
         self.legacy = legacy
+        self.own_work = own_work
 
     @classmethod
     async def connect(
@@ -159,11 +163,11 @@ class Database:
         settings: dict[str, str] | None = None,
     ) -> Self:
         """Open a pool; raises `DatabaseUnavailable` when the server cannot be reached within `timeout` seconds."""
-        legacy = LegacyName()
+        legacy, own_work = LegacyName(), OwnWork()
         try:
             pool = await asyncpg.create_pool(
                 url,
-                connection_class=_connections(legacy),
+                connection_class=_connections(legacy, own_work),
                 min_size=min_size,
                 max_size=max_size,
                 timeout=timeout,
@@ -175,7 +179,7 @@ class Database:
         except (*DRIVER_ERRORS, ValueError) as error:
             raise translate(error) from None
         assert pool is not None  # noqa: S101 - create_pool is typed as optional for the un-awaited form only
-        return cls(pool, application_name, legacy)
+        return cls(pool, application_name, legacy, own_work)
 
     @property
     def size(self) -> int:

@@ -167,6 +167,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "store.written",
         "write.delivered",
         "bypass.seen",
+        "legacy.read_by_others",
         "marks.counted",
         "plugin.down",
         "breaker.changed",
@@ -203,6 +204,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.StoreWritten(t, "plugin", "ok", 3)
     yield events.DeliverySettled(t, "request", "delivered", uuid.uuid4(), 1)
     yield events.BypassWrites(t, "psql", 2)
+    yield events.ForeignAccess(t, 4, 3, ("psql/me",))
     yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0)
     yield events.PluginProbed(t, up=False, seconds=0.1, why="connection refused")
     yield events.BreakerChanged(t, "closed", "open", "5 failures")
