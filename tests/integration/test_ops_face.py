@@ -187,7 +187,12 @@ async def test_sweep_and_backfill_over_the_api(http: httpx.AsyncClient, admin: d
             return bool((await http.get("/api/v1/backfill")).json()["complete"])
 
         async def a3_opens() -> bool:
-            return (await http.get("/readyz/A3")).status_code == 200
+            made = (await http.get("/readyz/A3")).json()["checks"]
+            # Days without bypass writers and a rehearsal of the way back are not this test's affair.
+            return {each for each, (check,) in made.items() if check["status"] == "fail"} <= {
+                "bypass_writers",
+                "rehearsal",
+            }
 
         await until(complete, "backfill complete", timeout=PATIENCE, every=0.1)
         swept = await post("sweeps", {"kind": "count"})
