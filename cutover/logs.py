@@ -231,11 +231,15 @@ class LogObserver:
         self._bursts: dict[tuple[object, ...], tuple[float, int]] = {}
         self._plugin_up: dict[str, bool] = {}
         self._foreign_reads: dict[str, int] = {}
+        self._freeze_why: dict[str, str] = {}
         self._writers: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestRefused: self._refused,
             events.DeliverySettled: self._delivery,
             events.BypassWrites: self._bypass,
             events.ForeignAccess: self._foreign,
+            events.FrozenWritesRefused: self._frozen,
+            events.FreezeLooked: self._freeze,
+            events.WritesHeld: self._held,
             events.PluginProbed: self._probed,
             events.BreakerChanged: self._breaker,
             events.PluginRestarted: self._restarted,
@@ -334,6 +338,31 @@ class LogObserver:
             self._log.warning(
                 "legacy.read_by_others", tenant=event.tenant, scans=event.reads - before, readers=list(event.readers)
             )
+
+    def _frozen(self, event: events.FrozenWritesRefused) -> None:
+        if count := self._due("frozen", event.tenant, event.writer):
+            self._log.warning(
+                "freeze.refused", tenant=event.tenant, writer=event.writer, statements=event.count, count=count
+            )
+
+    def _freeze(self, event: events.FreezeLooked) -> None:
+        if self._freeze_why.get(event.tenant, "") == event.why:
+            return
+        self._freeze_why[event.tenant] = event.why
+        if event.intact:
+            self._log.warning("freeze.whole", tenant=event.tenant)
+        else:
+            self._log.error("freeze.broken", tenant=event.tenant, why=event.why, next="cutover phase refreeze")
+
+    def _held(self, event: events.WritesHeld) -> None:
+        self._log.info(
+            "phase.held",
+            tenant=event.tenant,
+            phase=event.from_phase.value,
+            to=event.to_phase.value,
+            seconds=round(event.seconds, 4),
+            made=event.made,
+        )
 
     def _marks(self, event: events.MarkCounts) -> None:
         self._log.debug(

@@ -166,6 +166,25 @@ class Metrics:
         self.foreign_writes = self._gauge(
             "cutover_legacy_foreign_writes", "Rows of agent_memories changed by others since A1 was entered.", "tenant"
         )
+        self.frozen_refused = self._counter(
+            "cutover_frozen_writes_refused",
+            "Statements of other writers that the freeze of agent_memories refused.",
+            "tenant",
+            "writer",
+        )
+        self.freeze_intact = self._gauge(
+            "cutover_freeze_intact",
+            "1 while the freeze is as the phase asks for (also where it asks for none).",
+            "tenant",
+        )
+        self.writes_held = self._histogram(
+            "cutover_writes_held_seconds",
+            "How long a try at a change of phase held new writes.",
+            REQUEST_BUCKETS,
+            "tenant",
+            "to",
+            "made",
+        )
 
         self.rows = self._gauge("cutover_rows", "Rows at the last count sweep.", "tenant", "store", "kind")
         self.kv_switch = self._gauge(
@@ -317,6 +336,9 @@ class MetricsObserver:
             events.DeliverySettled: self._delivery,
             events.BypassWrites: self._bypass,
             events.ForeignAccess: self._foreign,
+            events.FrozenWritesRefused: self._frozen,
+            events.FreezeLooked: self._freeze,
+            events.WritesHeld: self._held,
             events.MarkCounts: self._marks,
             events.PluginProbed: self._probed,
             events.BreakerChanged: self._breaker,
@@ -392,6 +414,17 @@ class MetricsObserver:
     def _foreign(self, event: events.ForeignAccess) -> None:
         self._child(self._metrics.foreign_reads, event.tenant).set(event.reads)
         self._child(self._metrics.foreign_writes, event.tenant).set(event.writes)
+
+    def _frozen(self, event: events.FrozenWritesRefused) -> None:
+        writer = event.writer if event.writer in self._writers else OTHER
+        self._child(self._metrics.frozen_refused, event.tenant, writer).inc(event.count)
+
+    def _freeze(self, event: events.FreezeLooked) -> None:
+        self._child(self._metrics.freeze_intact, event.tenant).set(float(event.intact))
+
+    def _held(self, event: events.WritesHeld) -> None:
+        made = "true" if event.made else "false"
+        self._child(self._metrics.writes_held, event.tenant, event.to_phase.value, made).observe(event.seconds)
 
     def _marks(self, event: events.MarkCounts) -> None:
         m = self._metrics
@@ -525,6 +558,7 @@ def _known_label_sets(
     yield from ((m.rows, (store, kind)) for store in ROW_STORES for kind in (*ROW_KINDS, OTHER))
     yield from ((m.gate_check, (phase.value, check)) for phase in Phase for check in check_ids(phase))
     yield from ((m.sweeps, (kind, outcome)) for kind in SWEEPS for outcome in SWEEP_OUTCOMES)
+    yield from ((m.writes_held, (phase.value, made)) for phase in Phase for made in ("true", "false"))
     single: tuple[tuple[Counter | Gauge | Histogram, Sequence[str]], ...] = (
         (m.phase, [phase.value for phase in Phase]),
         (m.refused, (*REFUSALS, OTHER)),
@@ -532,6 +566,7 @@ def _known_label_sets(
         (m.breaker_transitions, (*BREAKER_STATES, OTHER)),
         (m.marks, (*MARK_ORIGINS, OTHER)),
         (m.bypass_writes, writers),
+        (m.frozen_refused, writers),
         (m.drift_rows, CAUSES),
         (m.divergent_rows, DIVERGENCES),
         (m.findings_settled, SETTLING),
@@ -552,5 +587,7 @@ def _known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.foreign_reads, m.foreign_writes),
         *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
+        *(m.journal_rows, m.divergence_first_seen),
+        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
     ):
         yield family, ()

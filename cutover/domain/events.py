@@ -83,6 +83,33 @@ class ForeignAccess(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenWritesRefused(Event):
+    """The freeze refused `count` statements of a writer (application name and role)."""
+
+    writer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeLooked(Event):
+    """The freeze was looked at: whether the phase asks for one, and whether it is whole (else why not)."""
+
+    wanted: bool
+    intact: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WritesHeld(Event):
+    """A try at a change of phase held new writes for `seconds`; `made`: the phase changed."""
+
+    from_phase: Phase
+    to_phase: Phase
+    seconds: float
+    made: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MarkCounts(Event):
     """The backlog right now: marks by origin, and the age of the oldest in seconds (0 when none)."""
 

@@ -1,13 +1,22 @@
 """Admission: whether a request may begin at all (architecture §3, step 1). A closed door writes nothing anywhere."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 from cutover.domain.errors import Refused
 from cutover.domain.phase import PhaseState
+from cutover.domain.requests import Caller
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
+
+HELD_SECONDS = 1.5
+"""How long after its arrival a write may wait for a change of phase. Callers give up at 2 s (domain §2)."""
+_GRANTED_SECONDS = 0.6
+"""How much of that is not counted against the write's delivery: with the delivery's own 1.2 s that stays below 2 s."""
 
 
 class Admission:
@@ -36,6 +45,44 @@ class Admission:
         self.live_marks = 0
         """Live marks at the last look at the backlog (set by the reconciler's watch)."""
         self.draining = False
+        self.held = 0
+        """Writes that wait for a change of phase."""
+        self._unheld = asyncio.Event()
+        """Clear while writes are held."""
+        self._unheld.set()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let no new write in while this lasts: those that come wait. Reads go on."""
+        self._unheld.clear()
+        try:
+            yield
+        finally:
+            self._unheld.set()
+
+    async def past_hold(self, caller: Caller) -> Caller:
+        """Wait until nothing holds writes; before `write`. Raises `Refused` for whom it takes too long, or who finds
+        as many waiting as may be inside. A write that waited is given a part of that time for its delivery.
+        """
+        if self._unheld.is_set():
+            return caller
+        if self.held >= self._max_in_flight:
+            raise Refused("held", f"{self.held} writes wait already for a change of phase", retry_after=1)
+        began, until = time.monotonic(), caller.arrived + HELD_SECONDS
+        self.held += 1
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                await self._unheld.wait()
+        except TimeoutError:
+            raise Refused(
+                "held",
+                "the tenant's phase is being changed, and this write has waited long enough",
+                retry_after=1,
+                next_step="try again",
+            ) from None
+        finally:
+            self.held -= 1
+        return replace(caller, arrived=caller.arrived + min(_GRANTED_SECONDS, time.monotonic() - began))
 
     @contextmanager
     def write(self) -> Iterator[PhaseState]:

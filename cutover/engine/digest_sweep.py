@@ -67,6 +67,9 @@ class DigestSweeper:
         self._sweep: DigestRun | None = None
         self.last: dict[str, Any] | None = None
         """The outcome of the last sweep that ended here or, at start, in the record."""
+        self._ended: tuple[UUID, dict[str, Any]] | None = None
+        self._next_end = asyncio.Event()
+        """Set, and replaced, whenever a sweep has ended."""
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -88,6 +91,24 @@ class DigestSweeper:
         if not self._busy:
             await self.request(full=False, requested_by="schedule")
 
+    async def swept(self, requested_by: str, seconds: float) -> dict[str, Any]:
+        """Have an incremental sweep run, after the one under way, and wait for its outcome. Raises `OperatorError` when
+        it has not ended within `seconds` (it goes on, then)."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    while self._busy:
+                        await self._next_end.wait()
+                    run = await self.request(full=False, requested_by=requested_by)
+                    while self._ended is None or self._ended[0] != run:
+                        await self._next_end.wait()
+                    if self._ended[1]["outcome"] != "failed":
+                        return self._ended[1]
+                    await asyncio.sleep(_RETRY_SECONDS)  # another daemon sweeps, or the phase changed
+        except TimeoutError:
+            doing = f"{self.progress['compared']} memories compared" if self.progress is not None else "none ended"
+            raise OperatorError(f"no digest sweep ended within {seconds:g} s ({doing})") from None
+
     async def full_due(self, seconds: float) -> None:
         """The schedule asks for a full sweep, if the last one is older than `seconds` or was not to be trusted. It is
         wanted until one has come to a result. Raises the errors of `Database`."""
@@ -106,20 +127,12 @@ class DigestSweeper:
         last = await self._stores.findings.last_full()
         if last is None or last[0].get("epoch") != epoch:
             return None
+        open_ = await self._stores.findings.count_open()
+        unsettled = sum(sum(open_[state].values()) for state in (DivergenceState.CONFIRMED, DivergenceState.REPAIRED))
         outcome, age = last
         return DigestEvidence(
-            str(outcome["outcome"]),
-            bool(outcome["trusted"]),
-            float(outcome["coverage"]),
-            age,
-            await self.open_findings(),
+            str(outcome["outcome"]), bool(outcome["trusted"]), float(outcome["coverage"]), age, unsettled
         )
-
-    async def open_findings(self) -> int:
-        """Confirmed differences, and repaired ones that no sweep has found in order yet; raises the errors of
-        `Database`."""
-        open_ = await self._stores.findings.count_open()
-        return sum(sum(open_[state].values()) for state in (DivergenceState.CONFIRMED, DivergenceState.REPAIRED))
 
     @property
     def _busy(self) -> bool:
@@ -228,6 +241,9 @@ class DigestSweeper:
         except CutoverError as error:
             self._failed(error)
         self._sweep = None
+        self._ended = (run, outcome)
+        self._next_end.set()
+        self._next_end = asyncio.Event()
         if state == "finished" and outcome["trusted"]:
             self.last = outcome  # what a blind sweep has looked at is looked at again
         elif state != "finished" and bool(outcome.get("full")) and who in _UNHURRIED and self._wished_by is None:

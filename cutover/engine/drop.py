@@ -154,7 +154,9 @@ class DropKeeper:
     async def cancel(self, actor: str, reason: str) -> dict[str, Any]:
         """Give the table its name back. Raises `OperatorError` where it is not held."""
         async with self._changing:
-            if not await self._with_locks(lambda: self._store.take_back(actor, redact_note(reason)[:2000], _LOCK_TIMEOUT_MS)):
+            if not await self._with_locks(
+                lambda: self._store.take_back(actor, redact_note(reason)[:2000], _LOCK_TIMEOUT_MS)
+            ):
                 raise OperatorError(
                     f"nothing to call off: {_words(await self._store.state())}", next_step="cutover drop show"
                 )

@@ -79,6 +79,7 @@ class MemoryService:
 
     async def create(self, request: CreateMemory, caller: Caller) -> Receipt:
         """`POST …/memories`: a new row of this workspace. GLOBAL only from a root (`Forbidden`)."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             content = storable(redact(request.content))
             if request.scope is Scope.GLOBAL:
@@ -93,12 +94,14 @@ class MemoryService:
 
     async def edit(self, request: EditMemory, caller: Caller) -> Receipt:
         """`PATCH …/memories/{id}`: content, label, or both; scope never changes."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             content = storable(redact(request.content)) if request.content is not None else None
             return await self._routed(lambda state: self._edit(state, request, content, caller))
 
     async def delete(self, request: DeleteMemory, caller: Caller) -> Shadow | None:
         """`DELETE …/memories/{id}`; `NotFound` when it is not this workspace's."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             return await self._routed(
                 lambda state: self._delete(state, request.memory_id, request.workspace_id, None, caller)
@@ -118,6 +121,7 @@ class MemoryService:
 
     async def commit(self, request: CommitMemory, caller: Caller) -> Receipt:
         """`POST /v1/namespaces/{name}/memories`. Legacy's where v1 has a form for it, else a native (A1 on)."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             if not is_valid_name(request.namespace):
                 raise InvalidRequest("invalid namespace name")
@@ -137,6 +141,7 @@ class MemoryService:
 
     async def forget(self, request: ForgetMemory, caller: Caller) -> Shadow | None:
         """`DELETE /v1/memories/{id}`; `NotFound` when it is not in that namespace."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             _not_ours(request.namespace)
             return await self._routed(
@@ -145,18 +150,21 @@ class MemoryService:
 
     async def put_namespace(self, request: PutNamespace, caller: Caller) -> Namespace:
         """`PUT /v1/namespaces/{name}`."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write() as state:
             _not_ours(request.name)
             return await self._namespaces.put(state.phase, request, caller)
 
     async def patch_namespace(self, request: PatchNamespace, caller: Caller) -> Namespace:
         """`PATCH /v1/namespaces/{name}`."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write() as state:
             _not_ours(request.name)
             return await self._namespaces.patch(state.phase, request, caller)
 
     async def delete_namespace(self, name: str, caller: Caller) -> None:
         """`DELETE /v1/namespaces/{name}`: it and all its memories."""
+        caller = await self._admission.past_hold(caller)
         with self._admission.write():
             _not_ours(name)
             await self._routed(lambda state: self._namespaces.delete(state, name, caller))

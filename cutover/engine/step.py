@@ -26,6 +26,9 @@ class StillBusy(CutoverError):
 class Step(Protocol):
     """From one phase to a neighbour of it."""
 
+    hold_seconds: float | None
+    """How long `carry_out` may hold writes before it is undone; None: as long as it takes."""
+
     def planned(self) -> tuple[str, ...]:
         """What the step does between holding the writes and setting the phase row, in order, for `--dry-run`."""
         ...
@@ -48,9 +51,15 @@ class Step(Protocol):
         """The phase has changed, whatever comes of this: what fails here is tried again until it is done."""
         ...
 
+    async def in_the_way(self) -> str:
+        """After a try that could not have its locks: who holds them, in words; empty where nobody can be named."""
+        ...
+
 
 class PlainStep:
     """A step that needs nothing but the phase row."""
+
+    hold_seconds: float | None = None
 
     def planned(self) -> tuple[str, ...]:
         """Nothing more."""
@@ -72,6 +81,10 @@ class PlainStep:
     async def after(self) -> tuple[str, ...]:
         """Nothing is left to do."""
         return ()
+
+    async def in_the_way(self) -> str:
+        """Nobody in particular."""
+        return ""
 
 
 async def lock_phase(connection: Connection) -> None:

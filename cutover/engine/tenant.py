@@ -41,9 +41,11 @@ from cutover.engine.digest_tally import DigestPolicy, DigestStores
 from cutover.engine.drop import Drop, DropKeeper
 from cutover.engine.findings import Findings
 from cutover.engine.flip import Flip
+from cutover.engine.freeze import Freeze
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.inflight import Inflight
 from cutover.engine.kv import KvSwitch
+from cutover.engine.last_look import LastLook
 from cutover.engine.memory_service import MemoryService
 from cutover.engine.namespaces import NamespaceOperations
 from cutover.engine.operations import Operations
@@ -75,6 +77,7 @@ from cutover.stores.digest_findings import DigestFindings
 from cutover.stores.drift import DriftCounter
 from cutover.stores.drop import DropStore
 from cutover.stores.findings import FindingStore
+from cutover.stores.freeze import FreezeStore
 from cutover.stores.kv import KvStore
 from cutover.stores.ledger import Ledger
 from cutover.stores.legacy import LegacyStore
@@ -236,16 +239,24 @@ class Tenant:
         drops = DropStore(database)
         self.drops = DropKeeper(self.name, drops, observer, changing, hold=options.thresholds.drop_hold)
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
+        freezes = FreezeStore(database)
+        self.freeze = Freeze(self.name, freezes, self.phase, observer)
+        look = LastLook(
+            self.digests,
+            None if plugin_database is None else _digest_reader(database, plugin_database),
+            self._creation_times.flush,
+        )
         self._transition = Transition(
             database, ledger, self.phase, self.health, self._reconciler,
             {
                 (Phase.A0, Phase.A1): self._stand_up,
                 (Phase.A1, Phase.A0): StandDown(self._kv),
-                (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv),
+                (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv, freezes, look),
                 (Phase.A3, Phase.A2): WayBack(database, self._reconciler),
                 (Phase.A3, Phase.A4): Drop(drops, runs, options.thresholds.drop_hold),
             },
             changing,
+            admission=self.admission, forbidden=self.freeze.refuse_during_scream, tenant=self.name, observer=observer,
         )  # fmt: skip
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,
@@ -288,6 +299,7 @@ class Tenant:
                 "soak": self._soak.evidence,
                 "access": self._access.evidence,
                 "drop": self.drops.evidence,
+                "freeze": self.freeze.evidence,
             },
         )  # fmt: skip
 
@@ -365,6 +377,7 @@ class Tenant:
         yield f"strays {self.name}", self._stand_up.run
         yield f"kv {self.name}", self._kv.run
         yield f"soak {self.name}", self._soak.run
+        yield f"freeze {self.name}", self.freeze.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run
@@ -489,7 +502,7 @@ def _proof(
 
     def stores() -> DigestStores:
         if tables is not None:
-            reader = DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,))
+            reader = _digest_reader(database, tables)
             return DigestStores(reader, findings, canaries, tables.set_created_at)
         contract = ContractReader(database, BackgroundSearch(client, gate), leaving_out=(CANARY_NAMESPACE,))
         return DigestStores(contract, findings, canaries, _no_times)
@@ -500,6 +513,10 @@ def _proof(
         DigestSweeper(options.name, database, stores(), runs, observer, policy, before=before, make_run=make_run),
         Verifier(options.name, database, stores(), runs, observer, policy, before=before, make_run=make_run),
     )
+
+
+def _digest_reader(database: Database, tables: PluginDatabase) -> DigestReader:
+    return DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,))
 
 
 async def _no_times(times: Mapping[UUID, datetime]) -> frozenset[UUID]:

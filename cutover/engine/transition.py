@@ -13,12 +13,14 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, StaleEpoch
+from cutover.domain.errors import CutoverError, DatabaseUnavailable, IllegalStep, LockTimeout, StaleEpoch
+from cutover.domain.events import Observer, WritesHeld
 from cutover.domain.phase import Phase, PhaseState, step
+from cutover.engine.admission import Admission
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.reconciler import Reconciler
@@ -29,7 +31,12 @@ from cutover.stores.runs import Runs
 
 KIND = "phase"
 _LOCK_TIMEOUT_MS = 400
+_IDLE_TIMEOUT_MS = 2000
+"""The server ends our session, and with it the step, when we are silent for so long: a daemon that is stopped, or cut
+off, in the middle of a step must not keep the tenant's writers out."""
 _ATTEMPTS = 10
+_TOTAL_SECONDS = 60.0
+"""After this no further try is begun."""
 _VERDICT_SECONDS = 3.0
 _PLAIN = PlainStep()
 
@@ -41,6 +48,8 @@ class Changed:
     before: PhaseState
     after: PhaseState
     notes: tuple[str, ...]
+    held_seconds: float = 0.0
+    """How long writes were held by the try that succeeded."""
 
     def as_json(self) -> dict[str, Any]:
         """For the ops API and the CLI."""
@@ -49,6 +58,7 @@ class Changed:
             "to": self.after.phase.value,
             "epoch": self.after.epoch,
             "entered_at": self.after.entered_at.isoformat(),
+            "held_seconds": round(self.held_seconds, 4),
             "notes": list(self.notes),
         }
 
@@ -65,7 +75,13 @@ class Transition:
         reconciler: Reconciler,
         steps: Mapping[tuple[Phase, Phase], Step],
         changing: asyncio.Lock,
+        *,
+        admission: Admission,
+        forbidden: Callable[[], Awaitable[None]],
+        tenant: str,
+        observer: Observer,
     ) -> None:
+        """`forbidden` raises `IllegalStep` while no step may be taken at all."""
         self._database = database
         self._ledger = ledger
         self._phase = phase
@@ -73,6 +89,10 @@ class Transition:
         self._reconciler = reconciler
         self._steps = steps
         self._changing = changing
+        self._admission = admission
+        self._forbidden = forbidden
+        self._tenant = tenant
+        self._observer = observer
 
     def planned(self, before: Phase, target: Phase) -> tuple[str, ...]:
         """What the step does, in order."""
@@ -89,18 +109,19 @@ class Transition:
             before = await self._phase.reload()
             await self._first_verdict()
             self._allowed(before, target, expected_epoch)
+            await self._forbidden()
             taken = self._step(before.phase, target)
             attempt = _Attempt(before, target, actor, reason, time.monotonic())
             try:
                 notes = await taken.prepare(before)
-                notes += await self._retried(taken, attempt)
+                done, held = await self._retried(taken, attempt)
             except CutoverError as error:
                 await self._failed(attempt, error)
                 raise
             after = await self._phase.reload()
-            notes += await taken.after()
+            notes += done + await taken.after()
             self._reconciler.wake()
-            return Changed(before, after, notes)
+            return Changed(before, after, notes, held)
 
     def _step(self, before: Phase, target: Phase) -> Step:
         return self._steps.get((before, target), _PLAIN)
@@ -127,30 +148,64 @@ class Transition:
                 next_step="mend the plugin, then `cutover doctor`",
             )
 
-    async def _retried(self, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
-        for attempt in range(_ATTEMPTS):
-            await taken.calm()
+    async def _retried(self, taken: Step, wanted: "_Attempt") -> tuple[tuple[str, ...], float]:
+        """Notes, and the seconds for which writes were held."""
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                return await self._in_one_transaction(taken, wanted)
+                await taken.calm()
+                return await self._held(taken, wanted)
             except StaleEpoch as stale:
                 raise IllegalStep("somebody else changed the phase first", next_step="cutover phase show") from stale
             except (LockTimeout, StillBusy) as error:
-                if attempt == _ATTEMPTS - 1:
+                who = await taken.in_the_way()
+                if attempt == _ATTEMPTS or time.monotonic() >= wanted.began + _TOTAL_SECONDS:
                     raise IllegalStep(
-                        f"the step could not be made in {_ATTEMPTS} tries: {error.message}",
-                        next_step="look for long transactions on agent_memories (pg_stat_activity), then try again",
+                        f"the step could not be made in {attempt} tries: {error.message}"
+                        + (f"; in the way: {who}" if who else ""),
+                        next_step="wait for long transactions on agent_memories or end them, then try again",
                     ) from error
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter, so that two daemons part ways
-        raise AssertionError("unreachable")
+
+    async def _held(self, taken: Step, wanted: "_Attempt") -> tuple[tuple[str, ...], float]:
+        """One try, with new writes waiting at the door until the phase that came of it is known."""
+        began, made = time.monotonic(), False
+        with self._admission.hold():
+            try:
+                notes = await self._in_one_transaction(taken, wanted)
+                made = True
+            except DatabaseUnavailable:
+                # The connection broke; was that before the commit, or after?
+                now = await self._phase.reload()
+                if (now.epoch, now.phase) != (wanted.before.epoch + 1, wanted.target):
+                    raise
+                notes, made = ("the connection broke during the step, which had been made all the same",), True
+            finally:
+                if made:
+                    with contextlib.suppress(CutoverError):  # every write asks for itself then
+                        await self._phase.reload()
+                seconds = time.monotonic() - began
+                self._observer(WritesHeld(self._tenant, wanted.before.phase, wanted.target, seconds, made=made))
+        return notes, seconds
 
     async def _in_one_transaction(self, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
         async with self._database.transaction() as connection:
-            await connection.execute(f"set local lock_timeout = {_LOCK_TIMEOUT_MS}")
-            notes = await taken.carry_out(connection)
-            epoch = await self._ledger.set_phase(
-                connection, wanted.before.epoch, wanted.target, wanted.actor, wanted.reason
+            await connection.execute(
+                f"set local lock_timeout = {_LOCK_TIMEOUT_MS};"
+                f" set local idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}"
             )
-            await wanted.record(connection, "finished", {"epoch": epoch, "notes": list(notes)})
+            try:
+                async with asyncio.timeout(taken.hold_seconds):
+                    notes = await taken.carry_out(connection)
+                    epoch = await self._ledger.set_phase(
+                        connection, wanted.before.epoch, wanted.target, wanted.actor, wanted.reason
+                    )
+                    await wanted.record(connection, "finished", {"epoch": epoch, "notes": list(notes)})
+            except TimeoutError as error:
+                if taken.hold_seconds is None:
+                    raise
+                raise StillBusy(f"the step took longer than writes may be held ({taken.hold_seconds:g} s)") from error
         return notes
 
     async def _failed(self, wanted: "_Attempt", error: CutoverError) -> None:

@@ -6,6 +6,7 @@ from cutover.engine.reconciler import Reconciler
 from cutover.engine.step import PlainStep, lock_phase, until_calm, until_none
 from cutover.stores.database import Connection, Database
 from cutover.stores.drop import DropStore
+from cutover.stores.freeze import FreezeStore
 
 _REPLAY_SECONDS = 600.0
 # Intents whose caller may still be told no. The rest of them is replayed as it stands: a rollback must not need the
@@ -44,7 +45,9 @@ class WayBack(PlainStep):
         await lock_phase(connection)
         await until_none(connection, _INTENTS_UNDER_WAY)
         await connection.execute("delete from cutover.journal where adopted")  # by another daemon, since `prepare`
+        await FreezeStore.ease_in(connection, "thawing", "cutover")
         row = await connection.fetchrow("select * from cutover.replay_journal()", timeout=_REPLAY_SECONDS)
         assert row is not None  # noqa: S101 - the function gives one row
+        await FreezeStore.ease_in(connection, "open", "cutover")
         replayed = f"{row['upserted']} writes and {row['deleted']} deletes since the cutover were replayed into legacy"
         return (replayed, f"{row['natives']} memories have no v1 form and stay plugin-only")

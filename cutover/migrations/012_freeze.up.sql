@@ -1,2 +1,300 @@
--- The freeze of agent_memories, and what has been attempted on it (architecture §6).
-select;
+-- The freeze of agent_memories, and what has been attempted on it (architecture §6, decision 0020).
+
+create table cutover.freeze (
+    id        smallint primary key default 1 check (id = 1),
+    number    bigint not null check (number >= 1),
+    mode      text not null check (mode in ('frozen', 'scream', 'thawing', 'open')),
+    until     timestamptz,
+    since     timestamptz not null default clock_timestamp(),
+    actor     text not null check (actor <> '' and length(actor) <= 200),
+    reason    text not null default '' check (length(reason) <= 2000),
+    table_oid oid not null,
+    code      bytea not null,
+    check ((mode = 'scream') = (until is not null))
+);
+comment on table cutover.freeze is 'Who may write agent_memories while the trigger cutover_freeze is on it: frozen (nobody), scream and thawing (the daemon''s own path), open (everybody; the trigger is about to go).';
+comment on column cutover.freeze.number is 'The trigger carries it. A transaction whose snapshot shows another number is older than the freeze and is refused.';
+comment on column cutover.freeze.until is 'When a scream test ends by itself, by this database''s clock, whether or not a daemon lives.';
+comment on column cutover.freeze.table_oid is 'The table that was frozen; another one of its name is tampering.';
+comment on column cutover.freeze.code is 'sha256 of the trigger function as it was then.';
+
+create table cutover.freeze_log (
+    number    bigint primary key,
+    mode      text not null,
+    since     timestamptz not null,
+    until     timestamptz,
+    actor     text not null,
+    reason    text not null,
+    ended_at  timestamptz,
+    ended_by  text
+);
+comment on table cutover.freeze_log is 'Every freeze there was: scream tests, cut-overs, repairs of the freeze, and by whom.';
+
+create table cutover.freeze_refusal (
+    number     bigint not null,
+    writer     text not null,
+    attempts   bigint not null,
+    first_seen timestamptz not null,
+    last_seen  timestamptz not null,
+    primary key (number, writer)
+);
+comment on table cutover.freeze_refusal is 'Statements that the freeze refused, by writer (application name and role).';
+
+create table cutover.freeze_counted (
+    slot     smallint primary key,
+    attempts bigint not null
+);
+comment on table cutover.freeze_counted is 'How far each counter of refused statements has been read. One row per slot.';
+
+-- What a refused statement leaves behind must survive its own rollback, so it goes into sequences: a counter per
+-- writer, and the writer's name, eight bytes to a sequence. Slot 0 counts those for whom no slot is left.
+do $$
+declare
+    c_slots constant integer := 8;
+    c_parts constant integer := 6;
+begin
+    for s in 0..c_slots loop
+        execute format('create sequence cutover.freeze_attempts_%s', s);
+        for p in 1..case when s = 0 then 0 else c_parts end loop
+            execute format('create sequence cutover.freeze_name_%s_%s minvalue %s start 0', s, p, -9223372036854775808);
+        end loop;
+        insert into cutover.freeze_counted (slot, attempts) values (s, 0);
+    end loop;
+end $$;
+
+-- The name in a slot, cut to what fits; null when the slot is free.
+create function cutover.freeze_name(p_slot integer) returns bytea
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_name bytea := '';
+    v_part bigint;
+begin
+    for p in 1..6 loop
+        execute format('select s.last_value from cutover.freeze_name_%s_%s s', p_slot, p) into v_part;
+        v_name := v_name || int8send(v_part);
+    end loop;
+    return nullif(rtrim(v_name, '\x00'), '');
+end $$;
+
+-- Count one refused statement of a writer. Nothing here is undone when the statement is.
+create function cutover.count_refused(p_writer text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_name bytea := substr(convert_to(p_writer, 'UTF8'), 1, 48);
+    v_held bytea;
+    v_slot integer := 0;
+    v_mine boolean := false;
+begin
+    for s in 1..8 loop
+        v_held := cutover.freeze_name(s);
+        if v_held is null then
+            -- Two new writers must not put their names into one slot. The lock is gone with the refusal.
+            if not v_mine and not pg_try_advisory_xact_lock(7304916220481577230) then
+                exit;
+            end if;
+            v_mine := true;
+            v_held := cutover.freeze_name(s);
+            if v_held is null then
+                for p in 1..6 loop
+                    perform setval(format('cutover.freeze_name_%s_%s', s, p)::regclass,
+                        ('x' || encode(substr(v_name || decode(repeat('00', 48), 'hex'), p * 8 - 7, 8), 'hex'))::bit(64)::bigint);
+                end loop;
+                v_held := v_name;
+            end if;
+        end if;
+        if v_held = v_name then
+            v_slot := s;
+            exit;
+        end if;
+    end loop;
+    perform nextval(format('cutover.freeze_attempts_%s', v_slot)::regclass);
+end $$;
+
+-- The freeze itself. security definer: foreign writers need no rights in this schema.
+create function cutover.refuse_frozen() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    f       cutover.freeze;
+    v_ours  boolean := coalesce(current_setting('cutover.origin', true), '') = 'write';
+    v_phase text;
+begin
+    select * into f from cutover.freeze where id = 1;
+    if f.number::text is not distinct from tg_argv[0] then
+        if f.mode = 'open' or (f.mode = 'scream' and clock_timestamp() >= f.until)
+           or (f.mode in ('scream', 'thawing') and v_ours) then
+            if tg_op = 'TRUNCATE' or tg_level = 'STATEMENT' then return null; end if;
+            return new;
+        end if;
+    end if;
+    perform cutover.count_refused(cutover.current_writer());
+    select s.phase into v_phase from cutover.phase_state s;
+    if f.mode = 'scream' then
+        raise exception 'agent_memories is frozen for a test until % (phase %): % is refused', f.until, v_phase, tg_op
+            using errcode = 'CU003', hint = 'Write through cutover: set MEMORY_PLUGIN_URL to its plugin face.';
+    end if;
+    raise exception 'agent_memories is frozen (phase %): % is refused', coalesce(v_phase, 'unknown'), tg_op
+        using errcode = 'CU003',
+              hint = 'Memories are kept by the memory plugin now: write through cutover. DELETE still works here.';
+end $$;
+comment on function cutover.refuse_frozen() is 'SQLSTATE CU003. A missing row, or one of another number, refuses as well: the snapshot is older than the freeze.';
+
+create function cutover.freeze_code() returns bytea
+language sql stable as $$
+    select sha256(convert_to(concat_ws('|', p.prosrc, p.prosecdef, p.proconfig::text, p.prolang::text), 'UTF8'))
+    from pg_proc p where p.oid = to_regproc('cutover.refuse_frozen')
+$$;
+
+-- Freeze, in the caller's transaction. Waits for the writers under way: the caller sets lock_timeout. The trigger is
+-- made anew every time, with a number of its own, so that transactions older than this cannot pass by an older row.
+create function cutover.freeze_now(p_mode text, p_seconds float8, p_actor text, p_reason text) returns bigint
+language plpgsql as $$
+declare
+    v_number bigint;
+    v_until  timestamptz := case when p_mode = 'scream' then clock_timestamp() + make_interval(secs => p_seconds) end;
+    v_phase  text := (select s.phase from cutover.phase_state s);
+begin
+    if p_mode = 'scream' and v_phase not in ('A1', 'A2') then
+        raise exception 'a scream test belongs into A1 or A2, the tenant is in %', v_phase using errcode = 'CU004';
+    end if;
+    lock table public.agent_memories in share row exclusive mode;
+    if p_mode = 'scream' and exists (select from cutover.freeze f where f.mode in ('frozen', 'thawing')) then
+        raise exception 'agent_memories is frozen already' using errcode = 'CU004';
+    end if;
+    if exists (select from cutover.freeze f where f.mode = 'scream' and f.until > clock_timestamp()) then
+        raise exception 'a scream test is under way' using errcode = 'CU004';
+    end if;
+    update cutover.freeze_log l set ended_at = clock_timestamp(), ended_by = p_actor where l.ended_at is null;
+    select coalesce(max(l.number), 0) + 1 into v_number from cutover.freeze_log l;
+    insert into cutover.freeze_log (number, mode, since, until, actor, reason)
+    values (v_number, p_mode, clock_timestamp(), v_until, p_actor, p_reason);
+    execute format('create or replace trigger cutover_freeze before insert or update or truncate on public.agent_memories'
+                   ' for each statement execute function cutover.refuse_frozen(%L)', v_number);
+    -- Logical replication writes rows without statements.
+    execute format('create or replace trigger cutover_freeze_row before insert or update on public.agent_memories'
+                   ' for each row execute function cutover.refuse_frozen(%L)', v_number);
+    alter table public.agent_memories enable always trigger cutover_freeze;
+    alter table public.agent_memories enable always trigger cutover_freeze_row;
+    insert into cutover.freeze as f (number, mode, until, actor, reason, table_oid, code)
+    values (v_number, p_mode, v_until, p_actor, p_reason, 'public.agent_memories'::regclass, cutover.freeze_code())
+    on conflict (id) do update set
+        number = excluded.number, mode = excluded.mode, until = excluded.until, since = excluded.since,
+        actor = excluded.actor, reason = excluded.reason, table_oid = excluded.table_oid, code = excluded.code;
+    return v_number;
+end $$;
+
+-- Let go, in the caller's transaction, without a lock on the table: thawing lets the daemon's own path pass, open
+-- everybody. The triggers are removed later (remove_freeze), when the table can be locked for a moment.
+create function cutover.ease_freeze(p_mode text, p_actor text) returns void
+language plpgsql as $$
+begin
+    if p_mode not in ('thawing', 'open') then
+        raise exception '% does not ease a freeze', p_mode;
+    end if;
+    update cutover.freeze f set mode = p_mode, until = null, actor = p_actor, since = clock_timestamp() where f.mode <> p_mode;
+    if p_mode = 'open' then
+        update cutover.freeze_log l set ended_at = clock_timestamp(), ended_by = p_actor where l.ended_at is null;
+    end if;
+end $$;
+
+-- Remove the triggers and the row where nothing is frozen any more; true when they are gone. Needs an exclusive lock
+-- on the table for a moment: the caller sets lock_timeout and comes back.
+create function cutover.remove_freeze() returns boolean
+language plpgsql as $$
+declare
+    f cutover.freeze;
+begin
+    select * into f from cutover.freeze for update;
+    if not found or not (f.mode = 'open' or (f.mode = 'scream' and f.until <= clock_timestamp()))
+       or (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
+        return false;
+    end if;
+    if to_regclass('public.agent_memories') is not null then
+        drop trigger if exists cutover_freeze on public.agent_memories;
+        drop trigger if exists cutover_freeze_row on public.agent_memories;
+    end if;
+    delete from cutover.freeze;
+    update cutover.freeze_log l set ended_at = coalesce(f.until, clock_timestamp()), ended_by = 'expiry' where l.ended_at is null;
+    return true;
+end $$;
+
+-- What is wrong with the freeze that A3 and A4 ask for; nothing in other phases, and nothing when it is intact.
+create function cutover.freeze_faults() returns setof text
+language plpgsql stable as $$
+declare
+    v_phase text := (select s.phase from cutover.phase_state s);
+    v_now   oid := to_regclass('public.agent_memories');
+    f       cutover.freeze;
+begin
+    if v_phase not in ('A3', 'A4') then
+        return;
+    end if;
+    select * into f from cutover.freeze;
+    if not found then
+        return next 'no freeze is recorded';
+        return;
+    elsif f.mode <> 'frozen' then
+        return next 'the recorded freeze is ' || f.mode;
+    end if;
+    if v_now is null and v_phase = 'A3' then
+        return next 'public.agent_memories is gone';
+    elsif v_now is not null and v_now <> f.table_oid then
+        return next 'public.agent_memories is not the table that was frozen';
+    end if;
+    if cutover.freeze_code() is distinct from f.code then
+        return next 'function cutover.refuse_frozen is not the one that was there';
+    end if;
+    if not exists (select from pg_class c where c.oid = f.table_oid) then
+        return;  -- dropped: nothing is left to freeze
+    end if;
+    return query
+    select case when t.oid is null then 'trigger ' || w.name || ' is gone'
+                when t.tgenabled = 'D' then 'trigger ' || w.name || ' is disabled'
+                when t.tgenabled <> 'A' then 'trigger ' || w.name || ' is not enabled always'
+                else 'trigger ' || w.name || ' is not the one that was made' end
+    from (values ('cutover_freeze', 54), ('cutover_freeze_row', 23)) as w (name, type)
+    left join pg_trigger t on t.tgname = w.name and t.tgrelid = f.table_oid and not t.tgisinternal
+    where t.oid is null or t.tgenabled <> 'A' or t.tgfoid is distinct from to_regproc('cutover.refuse_frozen')
+       or t.tgtype <> w.type or t.tgqual is not null or t.tgattr::text <> ''
+       or t.tgargs <> convert_to(f.number::text, 'UTF8') || '\x00';
+end $$;
+
+-- Fold the counters into freeze_refusal; gives back what was new, to one daemon only.
+create function cutover.fold_refused() returns table (writer text, attempts bigint)
+language plpgsql as $$
+declare
+    c        record;
+    v_value  bigint;
+    v_called boolean;
+    v_number bigint := (select coalesce(max(l.number), 0) from cutover.freeze_log l);
+begin
+    for c in select * from cutover.freeze_counted x order by x.slot for update loop
+        execute format('select s.last_value, s.is_called from cutover.freeze_attempts_%s s', c.slot) into v_value, v_called;
+        attempts := case when v_called then v_value else 0 end - c.attempts;
+        continue when attempts <= 0;
+        writer := case when c.slot = 0 then 'others' else cutover.freeze_words(cutover.freeze_name(c.slot)) end;
+        update cutover.freeze_counted x set attempts = x.attempts + fold_refused.attempts where x.slot = c.slot;
+        insert into cutover.freeze_refusal as r (number, writer, attempts, first_seen, last_seen)
+        values (v_number, fold_refused.writer, fold_refused.attempts, clock_timestamp(), clock_timestamp())
+        on conflict on constraint freeze_refusal_pkey do update set
+            attempts = r.attempts + excluded.attempts, last_seen = excluded.last_seen;
+        return next;
+    end loop;
+end $$;
+
+-- A name that was cut in the middle of a character.
+create function cutover.freeze_words(p_name bytea) returns text
+language plpgsql immutable as $$
+begin
+    for cut in 0..3 loop
+        begin
+            return convert_from(substr(p_name, 1, length(p_name) - cut), 'UTF8');
+        exception when character_not_in_repertoire or untranslatable_character then
+            null;
+        end;
+    end loop;
+    return 'unreadable';
+end $$;
+
+comment on function cutover.freeze_now(text, float8, text, text) is 'Names the table itself.';
+comment on function cutover.remove_freeze() is 'Names the table itself.';
+comment on function cutover.freeze_faults() is 'Names the table itself. In A4 it may have another name, or be gone.';

@@ -17,6 +17,7 @@ from cutover.domain.errors import (
     CutoverError,
     DatabaseFault,
     DatabaseUnavailable,
+    IllegalStep,
     LockTimeout,
     StaleEpoch,
     StatementTimeout,
@@ -25,11 +26,14 @@ from cutover.stores.own_work import CountingConnection, OwnWork
 
 SQLSTATE_STALE_EPOCH = "CU001"
 """Raised by the functions of schema `cutover` when the caller's epoch is not the current one."""
+SQLSTATE_NOT_NOW = "CU004"
+"""Raised by them when a freeze does not fit what the tenant is in; the words are ours and may be shown."""
 
 _LOCK_STATES = frozenset({"55P03", "40P01", "40001"})
-# 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover).
+# 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover);
+# 25P03: our session sat idle in a transaction for too long and was ended.
 _UNAVAILABLE_CLASSES = ("08", "53")
-_UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "25006", "57014"})
+_UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "25006", "25P03", "57014"})
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
@@ -42,6 +46,8 @@ def translate(error: Exception) -> CutoverError:
         state = error.sqlstate or ""
         if state == SQLSTATE_STALE_EPOCH:
             return StaleEpoch("the tenant's phase changed while this request was on its way")
+        if state == SQLSTATE_NOT_NOW:
+            return IllegalStep(str(getattr(error, "message", "")), next_step="cutover phase show")
         if state in _LOCK_STATES:
             return LockTimeout(f"the database could not give a lock in time ({state})", next_step="try again")
         if isinstance(error, asyncpg.QueryCanceledError):

@@ -238,6 +238,11 @@ class Scene:
         )
         return memory_id
 
+    async def tamper(self) -> None:
+        """Switch the freeze off, as somebody with the rights could: in A3 direct SQL gets through from here on."""
+        for trigger in ("cutover_freeze", "cutover_freeze_row"):
+            await self.database.execute(f"ALTER TABLE agent_memories DISABLE TRIGGER {trigger}")
+
     # -- what the stores hold ----------------------------------------
 
     async def legacy(self, memory_id: UUID) -> dict[str, Any] | None:

@@ -153,8 +153,9 @@ async def test_a_moved_workspace_whose_rows_were_not_moved(database: str) -> Non
         assert await confirmed(s) == {(row[0], "namespace") for row in given if row[3] != "LOCAL"}
 
 
-async def test_natives_are_expected_too(database: str) -> None:
-    async with scene(database, phase=Phase.A1) as s:
+@pytest.mark.parametrize("phases", [(Phase.A1, Phase.A2), (Phase.A3,)], ids=["before A3", "in A3"])
+async def test_natives_are_expected_too(database: str, phases: tuple[Phase, ...]) -> None:
+    async with scene(database, phase=phases[0]) as s:
         lost = await s.commit("custom:x", "lost", Kind.SUMMARY)
         changed = await s.commit("custom:x", "changed", Kind.CHECKPOINT)
         kept = await s.commit("custom:x", "kept", Kind.SUMMARY)
@@ -164,7 +165,7 @@ async def test_natives_are_expected_too(database: str) -> None:
         await hurt(s, "DELETE FROM {records} WHERE id = $1", lost.id)
         await hurt(s, "UPDATE {records} SET content = 'other' WHERE id = $1", changed.id)
         await hurt(s, INSERT, forgotten.id, "custom:x", "forgotten")
-        for phase in (Phase.A1, Phase.A2, Phase.A3):
+        for phase in phases:
             await s.enter(phase)
             await digest(s)
             assert await confirmed(s) == {

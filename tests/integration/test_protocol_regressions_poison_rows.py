@@ -92,6 +92,7 @@ async def test_times_out_of_range_go_to_a3_and_come_back_as_they_were(database: 
             await s.edit(CHILD, memory_id, "edited")
         for memory_id in replaced:
             await s.commit(PLACE, "replaced", id=memory_id)
+        await s.tamper()
         for memory_id in bypassed:
             await s.database.execute("UPDATE agent_memories SET content = 'by SQL' WHERE id = $1", memory_id)
         await s.quiet()

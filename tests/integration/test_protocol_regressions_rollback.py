@@ -76,6 +76,7 @@ async def test_creates_that_queued_for_a_batch_are_written_to_legacy_after_the_w
         try:
             await holder.execute("SELECT pg_advisory_lock(cutover.phase_lock_key())")
             creates = await queued(s, s.tenant.memories._writes._commits)
+            await holder.execute("SELECT cutover.ease_freeze('open', 'test')")
             await holder.execute("SELECT cutover.set_phase($1, 'A2', 'test', 'test')", s.tenant.phase.current().epoch)
             await s.tenant.phase.reload()
         finally:

@@ -23,7 +23,8 @@ async def insert(stranger: Connection, content: str) -> UUID:
 
 
 async def row_across_the_way_back(s: Scene, database: str) -> UUID:
-    """A row that is written in A3 and committed in A2."""
+    """A row that is written in A3, past a freeze that somebody switched off, and committed in A2."""
+    await s.tamper()
     async with foreign_transaction(database) as stranger:
         memory_id = await insert(stranger, "foreign")
         await s.step(Phase.A2)

@@ -34,14 +34,14 @@ from hypothesis.stateful import (
 
 from cutover.domain.backfill import Via
 from cutover.domain.breaker import BreakerState
-from cutover.domain.errors import CutoverError, IllegalStep, Refused
+from cutover.domain.errors import CutoverError, DatabaseFault, IllegalStep, Refused
 from cutover.domain.memory import Kind
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.embedded.fault_proxy import Fault, Forward, ProxiedAnswer, ProxiedRequest, answer, delay, drop, swallow
 from cutover.embedded.processes import until
 from tests.conftest import DatabaseTemplates
-from tests.integration.protocol_scene import Scene, scene
+from tests.integration.protocol_scene import Scene, refused, scene
 from tests.integration.read_scene import CHILD, GRANDCHILD, ROOT, SIBLING, STRANGER
 
 T = TypeVar("T")
@@ -305,9 +305,12 @@ class Protocol(RuleBasedStateMachine):
     @rule(place=st.sampled_from(PLACES))
     def insert_by_sql(self, place: tuple[UUID, Scope]) -> None:
         word, memory_id = self._word(), uuid4()
-        self.run(self.s.insert(place[0], word, place[1].value, id=memory_id))
-        self._tell(memory_id, Held(word, "general", *place))
-        self._refreeze()
+        inserting = self.s.insert(place[0], word, place[1].value, id=memory_id)
+        if self.phase is Phase.A3:
+            self.run(refused(inserting, DatabaseFault))  # frozen
+        else:
+            self.run(inserting)
+            self._tell(memory_id, Held(word, "general", *place))
 
     @precondition(lambda self: self.phase is not Phase.A3)
     @rule(index=st.integers(0, 99))

@@ -270,8 +270,9 @@ async def test_a3_an_intent_that_a_crash_left_is_delivered(database: str) -> Non
         assert await s.differences() == []
 
 
-async def test_a3_direct_sql_is_journaled_and_arrives(database: str) -> None:
+async def test_a3_direct_sql_that_gets_past_the_freeze_is_journaled_and_arrives(database: str) -> None:
     async with scene(database, phase=Phase.A3) as s:
+        await s.tamper()
         made = await s.create(CHILD, "by the daemon")
         inserted = await s.insert(CHILD, "by hand", label="facts")
         await s.quiet()
@@ -290,8 +291,9 @@ async def test_a3_direct_sql_is_journaled_and_arrives(database: str) -> None:
         assert {row["writer"].split("/")[0] for row in writers} == {"somebody-else"}
 
 
-async def test_a3_update_of_an_id_by_direct_sql_moves_the_memory(database: str) -> None:
+async def test_a3_update_of_an_id_by_direct_sql_that_gets_past_the_freeze_moves_the_memory(database: str) -> None:
     async with scene(database, phase=Phase.A3) as s:
+        await s.tamper()
         inserted = await s.insert(CHILD, "by hand")
         await s.quiet()
         other = await s.database.fetchval(

@@ -168,6 +168,9 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "write.delivered",
         "bypass.seen",
         "legacy.read_by_others",
+        "freeze.refused",
+        "freeze.broken",
+        "phase.held",
         "marks.counted",
         "plugin.down",
         "breaker.changed",
@@ -205,6 +208,9 @@ def sample_events() -> Iterator[events.Event]:
     yield events.DeliverySettled(t, "request", "delivered", uuid.uuid4(), 1)
     yield events.BypassWrites(t, "psql", 2)
     yield events.ForeignAccess(t, 4, 3, ("psql/me",))
+    yield events.FrozenWritesRefused(t, "psql", 3)
+    yield events.FreezeLooked(t, wanted=True, intact=False, why="trigger cutover_freeze is gone")
+    yield events.WritesHeld(t, Phase.A2, Phase.A3, 0.2, made=True)
     yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0)
     yield events.PluginProbed(t, up=False, seconds=0.1, why="connection refused")
     yield events.BreakerChanged(t, "closed", "open", "5 failures")

@@ -76,6 +76,9 @@ def every_event() -> list[events.Event]:
         events.DeliverySettled(t, "request", "delivered", uuid.uuid4(), 1),
         events.BypassWrites(t, "psql", 2),
         events.ForeignAccess(t, 4, 3, ("psql/me",)),
+        events.FrozenWritesRefused(t, "psql", 3),
+        events.FreezeLooked(t, wanted=True, intact=False, why="trigger cutover_freeze is gone"),
+        events.WritesHeld(t, Phase.A2, Phase.A3, 0.2, made=True),
         events.MarkCounts(t, {"write": 2, "backfill": 5}, 40.0, 7, 9),
         events.PluginProbed(t, up=True, seconds=0.1),
         events.BreakerChanged(t, "closed", "open", "5 failures"),
@@ -112,6 +115,9 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_bypass_writes_total", {"writer": "psql"}, 2),
         ("cutover_legacy_foreign_reads", {}, 4),
         ("cutover_legacy_foreign_writes", {}, 3),
+        ("cutover_frozen_writes_refused_total", {"writer": "psql"}, 3),
+        ("cutover_freeze_intact", {}, 0),
+        ("cutover_writes_held_seconds_count", {"to": "A3", "made": "true"}, 1),
         ("cutover_marks", {"origin": "backfill"}, 5),
         ("cutover_marks_oldest_timestamp_seconds", {}, 960),
         ("cutover_quarantined", {}, 7),
@@ -192,6 +198,7 @@ def test_no_caller_can_grow_the_label_sets(metrics: Metrics, observe: MetricsObs
         observe(events.RequestFinished("acme", f"face{n}", "x", "ok", 0.1))
         observe(events.RequestRefused("acme", f"because {n}"))
         observe(events.BypassWrites("acme", f"app-{n}", 1))
+        observe(events.FrozenWritesRefused("acme", f"app-{n}", 1))
         observe(events.MarkCounts("acme", {f"origin{n}": 1}, 0.0, 0, 0))
         observe(events.BreakerChanged("acme", "closed", f"state{n}", ""))
     grown = series() - before
