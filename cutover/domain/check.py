@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from cutover.domain.phase import Phase
 
@@ -38,6 +38,16 @@ class Check:
     next: str = ""
     """The command to run; empty when nothing needs doing."""
 
+    @classmethod
+    def of(cls, id: str, good: bool, seen: Any, unit: str, threshold: str, why: str, remedy: str) -> Self:  # noqa: A002
+        """A check that passes or fails; the remedy is shown where it fails."""
+        return cls(id, verdict(good), seen, unit, threshold, why, "" if good else remedy)
+
+    @classmethod
+    def unknown(cls, id: str, unit: str, threshold: str, why: str, remedy: str) -> Self:  # noqa: A002
+        """What cannot be known fails, and says why it cannot."""
+        return cls(id, Status.FAIL, None, unit, threshold, f"not known: {why}", remedy)
+
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
@@ -48,6 +58,8 @@ class HealthReport:
     phase: Phase | None
     target: Phase | None
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+    """What else it takes, in sentences; no verdicts."""
 
     @property
     def http_status(self) -> int:
@@ -73,13 +85,17 @@ class HealthReport:
         if self.target is not None:
             body["target"] = self.target
         body["checks"] = checks
+        if self.notes:
+            body["notes"] = list(self.notes)
         return body
 
 
-def report(tenant: str, phase: Phase | None, target: Phase | None, checks: Iterable[Check]) -> HealthReport:
+def report(
+    tenant: str, phase: Phase | None, target: Phase | None, checks: Iterable[Check], notes: tuple[str, ...] = ()
+) -> HealthReport:
     """The checks with their common verdict."""
     made = tuple(checks)
-    return HealthReport(worst(check.status for check in made), tenant, phase, target, made)
+    return HealthReport(worst(check.status for check in made), tenant, phase, target, made, notes)
 
 
 def verdict(good: bool) -> Status:

@@ -83,11 +83,45 @@ class AccessEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ShadowEvidence:
-    """How A1 has gone so far. `clean_seconds`: without unexplained drift, by count sweeps, since A1 was entered."""
+    """How A1 has gone since it was entered, from the record in the database: restarts lose none of it.
+
+    `clean_seconds`: time covered by clean sweeps in a row since the last one that found something. `missing_seconds`:
+    time since then that lies in gaps between sweeps, and so counts for nothing. `dirty_seconds_ago`: when a sweep last
+    found something; None: never. `writes`: what callers wrote; `write_errors`: those of them that failed, or were
+    refused, by a fault that was not the caller's.
+    """
 
     clean_seconds: float
     writes: int
     write_errors: int
+    sweeps: int = 0
+    missing_seconds: float = 0.0
+    dirty_seconds_ago: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorEvidence:
+    """pgvector in one database: the schema it is installed in (None: it is not), whether it could be installed, and
+    whether the name `vector` means it on a connection there."""
+
+    schema: str | None
+    available: bool
+    resolves: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TablesEvidence:
+    """The plugin's database, on a connection of our own with `MEMORY_PLUGIN_DATABASE_URL`."""
+
+    schema_known: bool
+    schema_why: str
+    strays: Mapping[str, int]
+    """Rows per populated table of the plugin's names in `public`, which the plugin does not see (domain §3)."""
+    search_path: tuple[str, ...]
+    """The schemas that such a connection looks in, in order."""
+    vector: VectorEvidence
+    canary_here: bool | None
+    """Whether the namespace of the canaries is in `memory_plugin`; None: its table cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +155,20 @@ class Evidence:
     plugin_why: str = ""
     plugin_version: str | None = None
     plugin_capabilities: frozenset[str] = field(default_factory=frozenset)
-    plugin_database_reachable: bool = False
-    """False as well for a contract-only plugin, which has no database to look at."""
-    plugin_schema_known: bool | None = None
-    stray_rows: int | None = None
-    """Rows in `public.memory_namespaces` / `public.memory_records`, which the plugin cannot see (domain §3)."""
+    plugin_healthy_seconds: float | None = None
+    """Healthy without a break for this long, by this daemon's own clock and observation; None: not healthy."""
+    plugin_watched_seconds: float = 0.0
+    """How long this daemon has been looking: it knows nothing of the time before its start."""
+    contract_only: bool = False
+    """`MEMORY_PLUGIN_DATABASE_URL=none`: there is no database of the plugin's to look at."""
+    tables: TablesEvidence | None = None
+    tenant_vector: VectorEvidence | None = None
+    """pgvector in the tenant's own database."""
     canary_ok: bool | None = None
     """The last canary that was written to, searched on and forgotten by the plugin; None: none was sent yet."""
     canary_why: str = ""
+    canary_age_seconds: float | None = None
+    canary_max_age_seconds: float = 60.0
 
     marks: int | None = None
     oldest_mark_seconds: float = 0.0
@@ -144,6 +184,8 @@ class Evidence:
     quarantined: int | None = None
     quarantine_acknowledged: int = 0
 
+    open_findings: int | None = None
+    """Confirmed differences, and repaired ones that no sweep has found in order yet."""
     digest: DigestEvidence | None = None
     """The last full digest sweep of this phase's epoch; None: there was none."""
     digest_max_age_seconds: float = 129_600.0

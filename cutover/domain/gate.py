@@ -8,42 +8,93 @@ was entered hold (`invariants`), and can traffic be served now (`serving`).
 from collections.abc import Callable
 
 from cutover.domain.check import Check, Status
-from cutover.domain.checks.copying import backfill, marks_drained, quarantine
-from cutover.domain.checks.plugin import canary, plugin, plugin_capabilities, plugin_schema, plugin_version, strays
-from cutover.domain.checks.proof import digest, recall, sweep_fresh, unexplained
-from cutover.domain.checks.service import database, not_draining, phase_known, schema, traffic
+from cutover.domain.checks import copying, leaving, plugin, proof, service
 from cutover.domain.evidence import Evidence
 from cutover.domain.phase import Phase, step
 
 Judge = Callable[[Evidence], Check]
 
+_BASE: tuple[Judge, ...] = (service.database, service.schema)
+_UP: tuple[Judge, ...] = (*_BASE, plugin.plugin)
+
 _GATES: dict[Phase, tuple[Judge, ...]] = {
-    Phase.A0: (database, schema),
-    Phase.A1: (database, schema, plugin, plugin_version, plugin_capabilities, plugin_schema, strays, canary),
-    Phase.A2: (database, schema, plugin, marks_drained, unexplained, sweep_fresh),
-    Phase.A3: (database, schema, plugin, backfill, quarantine, unexplained, sweep_fresh, marks_drained, digest, recall),
+    Phase.A0: _BASE,
+    Phase.A1: (
+        *_UP,
+        plugin.plugin_healthy,
+        plugin.plugin_version,
+        plugin.plugin_capabilities,
+        plugin.pgvector,
+        plugin.plugin_schema,
+        plugin.search_path,
+        plugin.strays,
+        plugin.canary,
+        plugin.plugin_home,
+        service.thresholds,
+    ),
+    Phase.A2: (
+        *_UP,
+        proof.shadow_clean,
+        proof.unexplained,
+        proof.sweep_fresh,
+        proof.findings,
+        copying.marks_drained,
+        copying.write_errors,
+        service.thresholds,
+    ),
+    Phase.A3: (
+        *_UP,
+        copying.backfill,
+        copying.quarantine,
+        copying.marks_drained,
+        proof.unexplained,
+        proof.sweep_fresh,
+        proof.digest,
+        proof.recall,
+        leaving.bypass_writers,
+        leaving.rehearsal,
+        service.thresholds,
+    ),
+    Phase.A4: (
+        *_UP,
+        leaving.freeze,
+        leaving.soak,
+        proof.unexplained,
+        proof.sweep_fresh,
+        proof.digest,
+        copying.quarantine,
+        copying.marks_drained,
+        leaving.foreign_access,
+        leaving.dependants,
+        leaving.archive,
+        service.thresholds,
+    ),
 }
 _INVARIANTS: dict[Phase, tuple[Judge, ...]] = {
-    Phase.A0: (database, schema),
-    Phase.A1: (database, schema, plugin, plugin_version, plugin_capabilities),
-    Phase.A2: (database, schema, plugin, unexplained),
-    Phase.A3: (database, schema, plugin, unexplained),
-    Phase.A4: (database, schema, plugin),
+    Phase.A0: _BASE,
+    Phase.A1: (*_UP, plugin.plugin_version, plugin.plugin_capabilities),
+    Phase.A2: (*_UP, proof.unexplained, leaving.freeze),
+    Phase.A3: (*_UP, proof.unexplained, leaving.freeze),
+    Phase.A4: (*_UP, leaving.freeze),
 }
+_SERVING: tuple[Judge, ...] = (service.not_draining, service.database, service.phase_known, service.traffic)
+_APPROVALS = "two approvals by different people, neither of them who asks, are needed as well: cutover phase certify {}"
 
 
 def gate(target: Phase, e: Evidence) -> tuple[Check, ...]:
     """May `target` be entered from where the tenant is? A phase further than one step away says which comes first."""
-    if target is Phase.A4:
-        why = "dropping the legacy table needs a soak, an archive and approvals, which this version does not offer"
-        return (Check("drop", Status.FAIL, False, "boolean", "true", why, "stay in A3"),)
     checks = [judge(e) for judge in _GATES[target]]
-    if e.phase is not None and (wrong := step(e.phase, target)) is not None:
-        nearer = f"cutover phase promote A{e.phase.order + 1}"
-        checks.insert(0, Check("step", Status.FAIL, e.phase, "phase", f"next to {target}", wrong, nearer))
-    elif e.phase is None:
-        checks.insert(0, phase_known(e))
+    if e.phase is None:
+        return (service.phase_known(e), *checks)
+    if (wrong := step(e.phase, target)) is not None:
+        nearer = f"cutover phase check A{min(e.phase.order + 1, 4)}"
+        return (Check("step", Status.FAIL, e.phase, "phase", f"next to {target}", wrong, nearer), *checks)
     return tuple(checks)
+
+
+def notes(target: Phase) -> tuple[str, ...]:
+    """What it takes besides the gate to enter `target`, in sentences."""
+    return (_APPROVALS.format(target),) if target in (Phase.A3, Phase.A4) else ()
 
 
 def invariants(phase: Phase, e: Evidence) -> tuple[Check, ...]:
@@ -53,26 +104,28 @@ def invariants(phase: Phase, e: Evidence) -> tuple[Check, ...]:
 
 def readiness_for(target: Phase, e: Evidence) -> tuple[Check, ...]:
     """`/readyz/{phase}`: the gate of a phase ahead, the invariants of the current one and of those passed."""
-    if e.phase is not None and target.order <= e.phase.order:
-        return invariants(target, e)
-    return gate(target, e)
+    return gate(target, e) if ahead(target, e) else invariants(target, e)
+
+
+def ahead(target: Phase, e: Evidence) -> bool:
+    """Whether `target` is still to be entered; of a phase that is not confirmed every one is."""
+    return e.phase is None or target.order > e.phase.order
 
 
 def serving(e: Evidence) -> tuple[Check, ...]:
     """`/readyz`: can traffic be served in the current phase now? A closed gate never makes this red."""
-    checks = [not_draining(e), database(e), phase_known(e), traffic(e)]
+    checks = [judge(e) for judge in _SERVING]
     if e.phase is not None and e.phase.needs_plugin:
-        checks.append(plugin(e))
+        checks.append(plugin.plugin(e))
     return tuple(checks)
 
 
 def check_ids(target: Phase) -> tuple[str, ...]:
     """The ids of the checks that a phase's gate is made of, known without evidence."""
-    return tuple(check.id for check in (judge(Evidence()) for judge in _GATES.get(target, ())))
+    return tuple(judge(Evidence()).id for judge in _GATES[target])
 
 
 def every_check(e: Evidence) -> dict[str, Check]:
     """All checks by id, for `/readyz/checks/{id}`."""
-    judges = {judge for judges in (*_GATES.values(), *_INVARIANTS.values()) for judge in judges}
-    made = [judge(e) for judge in (*judges, phase_known, traffic, not_draining)]
-    return {check.id: check for check in sorted(made, key=lambda check: check.id)}
+    judges = {*_SERVING, *(judge for judges in (*_GATES.values(), *_INVARIANTS.values()) for judge in judges)}
+    return {check.id: check for check in sorted((judge(e) for judge in judges), key=lambda check: check.id)}

@@ -7,8 +7,12 @@ report, certificate and phase event says which ones were, and what they would be
 from dataclasses import dataclass, fields
 from typing import Any
 
+from cutover.domain.duration import spoken
+
 _MORE_IS_LOOSER = frozenset({"write_errors", "rehearsal_age", "certificate_validity"})
 """Thresholds that are upper bounds; all others are lower bounds."""
+_RATIOS = frozenset({"write_errors", "recall_overlap"})
+"""All others are durations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,13 @@ class GateThresholds:
                 found.append(Loosened(each.name, value, default))
         return tuple(found)
 
+    def shown(self, name: str) -> str:
+        """One value as a check shows it, with its bound: `>= 10 min`, or `>= 5 s (loosened from 10 min)`."""
+        value, default = getattr(self, name), getattr(DEFAULTS, name)
+        bound = "<=" if name in _MORE_IS_LOOSER else ">="
+        loosened = any(each.name == name for each in self.loosened())
+        return f"{bound} {_words(name, value)}" + (f" (loosened from {_words(name, default)})" if loosened else "")
+
     def as_json(self) -> dict[str, Any]:
         """Values, and which of them are loosened."""
         return {
@@ -64,7 +75,13 @@ class Loosened:
     @property
     def words(self) -> str:
         """As every report shows it."""
-        return f"{self.name} is {self.value:g}, loosened from {self.default:g}"
+        return f"{self.name} is {_words(self.name, self.value)}, loosened from {_words(self.name, self.default)}"
 
 
+def _words(name: str, value: float) -> str:
+    return f"{value * 100:g} %" if name in _RATIOS else spoken(value)
+
+
+THRESHOLDS = tuple(each.name for each in fields(GateThresholds))
+"""Their names: labels of the metric `cutover_gate_threshold_loosened`."""
 DEFAULTS = GateThresholds()

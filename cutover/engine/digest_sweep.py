@@ -127,12 +127,20 @@ class DigestSweeper:
         last = await self._stores.findings.last_full()
         if last is None or last[0].get("epoch") != epoch:
             return None
-        open_ = await self._stores.findings.count_open()
-        unsettled = sum(sum(open_[state].values()) for state in (DivergenceState.CONFIRMED, DivergenceState.REPAIRED))
         outcome, age = last
         return DigestEvidence(
-            str(outcome["outcome"]), bool(outcome["trusted"]), float(outcome["coverage"]), age, unsettled
+            str(outcome["outcome"]),
+            bool(outcome["trusted"]),
+            float(outcome["coverage"]),
+            age,
+            await self.open_findings(),
         )
+
+    async def open_findings(self) -> int:
+        """Confirmed differences, and repaired ones that no sweep has found in order yet; raises the errors of
+        `Database`."""
+        open_ = await self._stores.findings.count_open()
+        return sum(sum(open_[state].values()) for state in (DivergenceState.CONFIRMED, DivergenceState.REPAIRED))
 
     @property
     def _busy(self) -> bool:

@@ -34,6 +34,8 @@ CANARY_NAMESPACE = "custom:cutover-canary"
 _FIRST_INTERVAL = 0.05
 _CANARY_EVERY = 15.0
 """Seconds between whole round trips while all is well: the gate of A1 wants a recent one."""
+CANARY_MAX_AGE = 4 * _CANARY_EVERY
+"""Seconds after which the last round trip says nothing any more."""
 _CANARY_SPACE = uuid.UUID("6f0a4a52-6c5e-4f0c-9d6b-0b9a5c1f7d11")
 
 
@@ -66,6 +68,11 @@ class PluginHealthMonitor:
         """Why it is not up, in words for an operator; empty when it is."""
         self.last_canary: str | None = None
         """None before the first canary, "" after a good one, else why the last one failed."""
+        self.last_round_trip: str | None = None
+        """The same for canaries that were searched for as well: those that bring traffic back are not."""
+        self._round_trip_at: float | None = None
+        self._began = time.monotonic()
+        self._healthy_since: float | None = None
         self.recovered_in: float | None = None
         """Seconds from the first good probe after an outage to full admission, of the last recovery."""
         self._first_good: float | None = None
@@ -82,6 +89,24 @@ class PluginHealthMonitor:
     def up(self) -> bool:
         """The probe's verdict."""
         return self._hysteresis.up is True
+
+    @property
+    def healthy_seconds(self) -> float | None:
+        """How long the probe's verdict has been good and the breaker closed, without a break; None: they are not.
+
+        One bad probe is no break: that is what the verdict's hysteresis is for.
+        """
+        return None if self._healthy_since is None else time.monotonic() - self._healthy_since
+
+    @property
+    def watched_seconds(self) -> float:
+        """How long this monitor has been looking; of the time before it knows nothing."""
+        return time.monotonic() - self._began
+
+    @property
+    def round_trip_age(self) -> float | None:
+        """Seconds since the last canary that was written, searched for and forgotten, or failed at it."""
+        return None if self._round_trip_at is None else time.monotonic() - self._round_trip_at
 
     def admit(self) -> Admission:
         """Whether a caller's request may go to the plugin now."""
@@ -127,6 +152,7 @@ class PluginHealthMonitor:
             self.why = ""
         if verdict is False:
             self.breaker.trip(time.monotonic(), "the health probe says the plugin is down")
+        self._note_health()
         if verdict is not None:
             self.settled.set()
         if self._hysteresis.up is not None:  # undecided is neither up nor down, and lasts a probe or two
@@ -152,9 +178,12 @@ class PluginHealthMonitor:
                     raise PluginMisspoke("the canary was committed but a search does not find it")
             await self._client.forget(self._canary_id, CANARY_NAMESPACE, timeout=self._timeout)
         except PluginError as error:
-            self.last_canary = error.message
+            self.last_canary = self.last_round_trip = error.message
+            self._round_trip_at = time.monotonic()
             raise
         self.last_canary = ""
+        if searched:
+            self.last_round_trip, self._round_trip_at = "", time.monotonic()
 
     async def run(self) -> None:
         """Probe for ever, and send canaries while the breaker asks for them."""
@@ -192,7 +221,14 @@ class PluginHealthMonitor:
         self.breaker.canary_succeeded(time.monotonic())
         self.why = ""
 
+    def _note_health(self) -> None:
+        if not self.up or self.breaker.state is not BreakerState.CLOSED:
+            self._healthy_since = None
+        elif self._healthy_since is None:
+            self._healthy_since = time.monotonic()
+
     def _transition(self, transition: Transition) -> None:
+        self._note_health()  # an opening between two probes is a break, too
         if transition.to is BreakerState.RAMP and self._first_good is not None:
             self.recovered_in = transition.at - self._first_good
             self._first_good = None

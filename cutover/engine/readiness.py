@@ -16,14 +16,14 @@ from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import CutoverError
 from cutover.domain.events import GateJudged, Observer
 from cutover.domain.evidence import Evidence
-from cutover.domain.gate import every_check, gate, readiness_for, serving
+from cutover.domain.gate import ahead, every_check, gate, notes, readiness_for, serving
 from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
 from cutover.domain.thresholds import GateThresholds
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.digest_sweep import DigestSweeper
-from cutover.engine.health import PluginHealthMonitor
+from cutover.engine.health import CANARY_MAX_AGE, CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.recall_sweep import RecallSweeper
@@ -31,6 +31,7 @@ from cutover.engine.reconciler import Reconciler
 from cutover.engine.sweep import CountSweeper
 from cutover.stores import migrate
 from cutover.stores.database import Database
+from cutover.stores.gate_look import look_at_tables, look_at_vector
 from cutover.stores.plugin_database import PluginDatabase
 
 _LOOK_SECONDS = 1.5
@@ -117,7 +118,8 @@ class Readiness:
     async def for_phase(self, target: Phase) -> HealthReport:
         """May `target` be entered, or do its invariants hold?"""
         evidence = await self.gather()
-        return report(self._tenant, evidence.phase, target, readiness_for(target, evidence))
+        more = notes(target) if ahead(target, evidence) else ()
+        return report(self._tenant, evidence.phase, target, readiness_for(target, evidence), more)
 
     async def check(self, check_id: str) -> HealthReport | None:
         """One check by id."""
@@ -128,7 +130,8 @@ class Readiness:
     async def fresh(self, target: Phase) -> Judged:
         """The gate of `target` on evidence that was gathered for this call, whatever is kept: for a certificate."""
         evidence = self._evidence(await self._look(_FRESH_SECONDS))
-        return Judged(report(self._tenant, evidence.phase, target, gate(target, evidence)), evidence)
+        made = report(self._tenant, evidence.phase, target, gate(target, evidence), notes(target))
+        return Judged(made, evidence)
 
     async def gather(self) -> Evidence:
         """The evidence as of now; what costs queries is at most `_KEEP_SECONDS` old."""
@@ -151,8 +154,13 @@ class Readiness:
             plugin_why=health.why,
             plugin_version=health.last.version if health.last is not None else None,
             plugin_capabilities=health.last.capabilities if health.last is not None else frozenset(),
-            canary_ok=None if health.last_canary is None else health.last_canary == "",
-            canary_why=health.last_canary or "",
+            plugin_healthy_seconds=health.healthy_seconds,
+            plugin_watched_seconds=health.watched_seconds,
+            contract_only=self._plugin_database is None,
+            canary_ok=None if health.last_round_trip is None else health.last_round_trip == "",
+            canary_why=health.last_round_trip or "",
+            canary_age_seconds=health.round_trip_age,
+            canary_max_age_seconds=CANARY_MAX_AGE,
             marks=backlog.total if backlog is not None else None,
             oldest_mark_seconds=backlog.oldest_seconds if backlog is not None else 0.0,
             unexplained=sweep.unexplained if sweep is not None else None,
@@ -175,8 +183,7 @@ class Readiness:
             evidence = await self.gather()
             for target in Phase:
                 checks = {check.id: check.status is not Status.FAIL for check in gate(target, evidence)}
-                if target is not Phase.A4:
-                    self._observer(GateJudged(self._tenant, target, checks))
+                self._observer(GateJudged(self._tenant, target, checks))
             await asyncio.sleep(_GATES_EVERY)
 
     def status(self) -> dict[str, Any]:
@@ -252,7 +259,9 @@ class Readiness:
             "database": self._tenant_database,
             "backfill_complete": self._backfill_complete,
             "digest": self._digest_evidence,
-            "plugin_tables": self._plugin_tables,
+            "open_findings": self._open_findings,
+            "tables": self._tables,
+            "tenant_vector": self._tenant_vector,
         }
 
     async def _tenant_database(self) -> dict[str, Any]:
@@ -268,16 +277,16 @@ class Readiness:
             return {"digest": None}
         return {"digest": await self._digests.evidence(state.epoch)}
 
-    async def _plugin_tables(self) -> dict[str, Any]:
+    async def _tables(self) -> dict[str, Any]:
         if self._plugin_database is None:
-            return {"plugin_database_reachable": False}
-        schema = await self._plugin_database.schema()
-        strays = await self._plugin_database.strays()
-        return {
-            "plugin_database_reachable": True,
-            "plugin_schema_known": schema.known,
-            "stray_rows": sum(strays.values()),
-        }
+            return {}
+        return {"tables": await look_at_tables(self._plugin_database, CANARY_NAMESPACE)}
+
+    async def _tenant_vector(self) -> dict[str, Any]:
+        return {"tenant_vector": (await look_at_vector(self._database))[0]}
+
+    async def _open_findings(self) -> dict[str, Any]:
+        return {"open_findings": await self._digests.open_findings() if self._digests is not None else None}
 
 
 _Part = Callable[[], Awaitable[dict[str, Any]]]

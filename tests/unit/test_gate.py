@@ -1,4 +1,4 @@
-"""Gates are pure: every check is driven to its fail and back, and every fail says why and what to run."""
+"""Which checks a gate is made of, what else the three questions of readiness answer, and how a report is written."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,189 +6,91 @@ from typing import Any
 import pytest
 
 from cutover.domain.check import Status, report, worst
-from cutover.domain.evidence import DigestEvidence, Evidence
-from cutover.domain.gate import every_check, gate, invariants, readiness_for, serving
+from cutover.domain.evidence import FreezeEvidence
+from cutover.domain.gate import check_ids, every_check, gate, invariants, notes, readiness_for, serving
 from cutover.domain.phase import Phase
+from tests.gate_scene import BEFORE, GOOD, on_the_way_to
 
-GOOD = Evidence(
-    phase=Phase.A0,
-    database_reachable=True,
-    schema_version=3,
-    schema_expected=3,
-    plugin_up=True,
-    plugin_version="1.4.2",
-    plugin_capabilities=frozenset({"fts", "ttl"}),
-    plugin_database_reachable=True,
-    plugin_schema_known=True,
-    stray_rows=0,
-    canary_ok=True,
-    marks=0,
-    unexplained=0,
-    sweep_age_seconds=30.0,
-    backfill_complete=True,
-    backfill_remaining=0,
-    quarantined=0,
-    digest=DigestEvidence("clean", True, 1.0, 60.0),
-    recall_overlap=0.9995,
-    recall_visibility=0,
-    recall_live=40,
-    recall_age_seconds=300.0,
-)
-FAULTS = {
-    "database": {"database_reachable": False, "database_why": "connection refused"},
-    "schema": {"schema_version": 2},
-    "plugin": {"plugin_up": False, "plugin_why": "connection refused"},
-    "plugin_version": {"plugin_version": "2.0.0"},
-    "plugin_capabilities": {"plugin_capabilities": frozenset({"ttl"})},
-    "plugin_schema": {"plugin_schema_known": False},
-    "strays": {"stray_rows": 4},
-    "canary": {"canary_ok": False, "canary_why": "not found after the write"},
-    "marks": {"marks": 5, "oldest_mark_seconds": 90.0},
-    "unexplained_drift": {"unexplained": -2},
-    "sweep_fresh": {"sweep_age_seconds": 999.0},
-    "backfill": {"backfill_complete": False, "backfill_remaining": 12},
-    "quarantine": {"quarantined": 3, "quarantine_acknowledged": 2},
-    "digest": {"digest": DigestEvidence("divergent", True, 1.0, 60.0)},
-    "recall": {"recall_overlap": 0.9989},
-}
-UNKNOWN = {
-    "schema": {"schema_version": None},
-    "plugin_version": {"plugin_version": None},
-    "canary": {"canary_ok": None},
-    "strays": {"stray_rows": None},
-    "marks": {"marks": None},
-    "unexplained_drift": {"unexplained": None},
-    "sweep_fresh": {"sweep_age_seconds": None},
-    "backfill": {"backfill_complete": False, "backfill_remaining": None},
-    "quarantine": {"quarantined": None},
-    "digest": {"digest": None},
-    "recall": {"recall_overlap": None},
-}
-GATE_CHECKS = {
+GATES = {
+    Phase.A0: {"database", "schema"},
     Phase.A1: {
-        "database",
-        "schema",
-        "plugin",
-        "plugin_version",
-        "plugin_capabilities",
-        "plugin_schema",
-        "strays",
-        "canary",
+        *("database", "schema", "plugin", "plugin_healthy", "plugin_version", "plugin_capabilities", "pgvector"),
+        *("plugin_schema", "search_path", "strays", "canary", "plugin_home", "thresholds"),
     },
-    Phase.A2: {"database", "schema", "plugin", "marks", "unexplained_drift", "sweep_fresh"},
+    Phase.A2: {
+        *("database", "schema", "plugin", "shadow_clean", "unexplained_drift", "sweep_fresh", "findings", "marks"),
+        *("write_errors", "thresholds"),
+    },
     Phase.A3: {
-        "database",
-        "schema",
-        "plugin",
-        "backfill",
-        "quarantine",
-        "unexplained_drift",
-        "sweep_fresh",
-        "marks",
-        "digest",
-        "recall",
+        *("database", "schema", "plugin", "backfill", "quarantine", "marks", "unexplained_drift", "sweep_fresh"),
+        *("digest", "recall", "bypass_writers", "rehearsal", "thresholds"),
+    },
+    Phase.A4: {
+        *("database", "schema", "plugin", "freeze", "soak", "unexplained_drift", "sweep_fresh", "digest", "quarantine"),
+        *("marks", "foreign_access", "dependants", "archive", "thresholds"),
     },
 }
-BEFORE = {Phase.A1: Phase.A0, Phase.A2: Phase.A1, Phase.A3: Phase.A2}
 
 
-@pytest.mark.parametrize("target", GATE_CHECKS)
+@pytest.mark.parametrize("target", list(Phase))
+def test_a_gate_is_made_of_these_checks_each_once(target: Phase) -> None:
+    assert len(check_ids(target)) == len(set(check_ids(target)))
+    assert set(check_ids(target)) == GATES[target]
+
+
+@pytest.mark.parametrize("target", BEFORE)
 def test_gate_opens_on_good_evidence(target: Phase) -> None:
-    checks = gate(target, replace(GOOD, phase=BEFORE[target]))
-    assert {check.id for check in checks} == GATE_CHECKS[target]
+    checks = gate(target, on_the_way_to(target))
+    assert tuple(check.id for check in checks) == check_ids(target)
     assert worst(check.status for check in checks) is Status.PASS
     assert all(check.next == "" for check in checks)
 
 
-@pytest.mark.parametrize("faults", [FAULTS, UNKNOWN], ids=["bad", "unknown"])
-@pytest.mark.parametrize("target", GATE_CHECKS)
-def test_every_fault_closes_exactly_its_own_check(target: Phase, faults: dict[str, dict[str, object]]) -> None:
-    for name, fault in faults.items():
-        checks = {check.id: check for check in gate(target, replace(GOOD, phase=BEFORE[target], **fault))}  # type: ignore[arg-type]
-        failed = {check.id for check in checks.values() if check.status is Status.FAIL}
-        assert failed == ({name} & GATE_CHECKS[target])
-        for check_id in failed:
-            assert checks[check_id].output
-            assert checks[check_id].next
-            assert checks[check_id].threshold
-
-
-def test_a_contract_only_plugin_warns_but_does_not_close_the_gate() -> None:
-    evidence = replace(GOOD, plugin_database_reachable=False, plugin_schema_known=None, stray_rows=None)
-    verdict = report("acme", Phase.A0, Phase.A1, gate(Phase.A1, evidence))
-    assert verdict.status is Status.WARN
-    assert verdict.http_status == 200
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"recall_visibility": 1},
-        {"recall_visibility": None},
-        {"recall_age_seconds": 2701.0},
-        {"recall_age_seconds": None},
-    ],
-)
-def test_a_leak_or_an_old_recall_sweep_closes_the_gate(fault: dict[str, Any]) -> None:
-    checks = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, **fault))}
-    assert checks["recall"].status is Status.FAIL
-    assert checks["recall"].next == "cutover sweep run --kind recall"
-
-
-@pytest.mark.parametrize(
-    ("evidence", "word"),
-    [
-        (DigestEvidence("clean", False, 1.0, 60.0), "missed planted faults"),
-        (DigestEvidence("clean", True, 0.999, 60.0), "99.9%"),
-        (DigestEvidence("clean", True, 1.0, 129_601.0), "36.0 h ago"),
-        (DigestEvidence("partial", True, 1.0, 60.0), "was partial"),
-        (DigestEvidence("untrusted", False, 1.0, 60.0), "missed planted faults"),
-        (DigestEvidence("clean", True, 1.0, 60.0, open_findings=1), "1 findings are open"),
-        (DigestEvidence("divergent", True, 1.0, 60.0), "was divergent"),
-    ],
-)
-def test_only_a_whole_clean_trusted_recent_digest_sweep_is_evidence(evidence: DigestEvidence, word: str) -> None:
-    check = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, digest=evidence))}["digest"]
-    assert check.status is Status.FAIL
-    assert word in check.output
-
-
-def test_recall_without_live_queries_warns() -> None:
-    checks = {c.id: c for c in gate(Phase.A3, replace(GOOD, phase=Phase.A2, recall_live=0))}
-    assert (checks["recall"].status, checks["recall"].next) == (Status.WARN, "")
-
-
-def test_young_marks_of_live_traffic_do_not_close_a_gate() -> None:
-    checks = {c.id: c for c in gate(Phase.A2, replace(GOOD, phase=Phase.A1, marks=40, oldest_mark_seconds=0.4))}
-    assert checks["marks"].status is Status.PASS
+@pytest.mark.parametrize("target", BEFORE)
+def test_a_contract_only_plugin_warns_where_nobody_can_look(target: Phase) -> None:
+    """What closes A3 for it is a digest sweep that could not look at every memory."""
+    evidence = replace(on_the_way_to(target), contract_only=True, tables=None, unexplained=None)
+    checks = gate(target, evidence)
+    assert worst(check.status for check in checks) is Status.WARN
 
 
 @pytest.mark.parametrize(
     ("phase", "target"),
-    [(Phase.A0, Phase.A2), (Phase.A0, Phase.A3), (Phase.A1, Phase.A3)],
+    [(Phase.A0, Phase.A2), (Phase.A0, Phase.A3), (Phase.A0, Phase.A4), (Phase.A1, Phase.A3), (Phase.A2, Phase.A4)],
 )
 def test_a_phase_two_steps_away_names_the_one_in_between(phase: Phase, target: Phase) -> None:
     checks = gate(target, replace(GOOD, phase=phase))
     assert checks[0].id == "step"
     assert checks[0].status is Status.FAIL
-    assert checks[0].next == f"cutover phase promote A{phase.order + 1}"
+    assert checks[0].next == f"cutover phase check A{phase.order + 1}"
 
 
 def test_unconfirmed_phase_closes_every_gate() -> None:
-    for target in GATE_CHECKS:
-        assert worst(c.status for c in gate(target, replace(GOOD, phase=None))) is Status.FAIL
+    for target in GATES:
+        checks = gate(target, replace(GOOD, phase=None))
+        assert {check.id for check in checks if check.status is Status.FAIL} == {"phase"}
 
 
-def test_dropping_is_not_offered() -> None:
-    assert worst(c.status for c in gate(Phase.A4, replace(GOOD, phase=Phase.A3))) is Status.FAIL
+@pytest.mark.parametrize("phase", list(Phase))
+def test_phases_at_or_below_the_current_one_show_their_invariants(phase: Phase) -> None:
+    closing: dict[str, Any] = {"plugin_healthy_seconds": None, "shadow": None, "backfill_complete": False, "soak": None}
+    evidence = replace(GOOD, phase=phase, **closing)
+    for target in Phase:
+        if target.order <= phase.order:
+            assert readiness_for(target, evidence) == invariants(target, evidence)
+            assert worst(c.status for c in readiness_for(target, evidence)) is Status.PASS
+        else:
+            assert readiness_for(target, evidence) == gate(target, evidence)
+            assert worst(c.status for c in readiness_for(target, evidence)) is Status.FAIL
 
 
-def test_phases_at_or_below_the_current_one_show_their_invariants() -> None:
-    evidence = replace(GOOD, phase=Phase.A2, backfill_complete=False, backfill_remaining=7)
-    for phase in (Phase.A0, Phase.A1, Phase.A2):
-        assert readiness_for(phase, evidence) == invariants(phase, evidence)
-        assert worst(c.status for c in readiness_for(phase, evidence)) is Status.PASS
-    assert worst(c.status for c in readiness_for(Phase.A3, evidence)) is Status.FAIL
+@pytest.mark.parametrize("phase", [Phase.A2, Phase.A3, Phase.A4])
+@pytest.mark.parametrize("freeze", [None, FreezeEvidence(True, False, "the trigger is gone")], ids=["unknown", "gone"])
+def test_a_freeze_that_is_not_as_the_phase_asks_turns_its_invariants_red(
+    phase: Phase, freeze: FreezeEvidence | None
+) -> None:
+    checks = {c.id: c for c in readiness_for(phase, replace(GOOD, phase=phase, freeze=freeze))}
+    assert {check.id for check in checks.values() if check.status is Status.FAIL} == {"freeze"}
 
 
 def test_serving_is_not_red_for_a_closed_gate_but_is_for_refusal_draining_and_a_dead_plugin() -> None:
@@ -210,18 +112,28 @@ def test_a_dead_plugin_leaves_a0_serving() -> None:
 
 
 def test_health_json_has_the_promised_members() -> None:
-    body = report("acme", Phase.A1, Phase.A2, gate(Phase.A2, replace(GOOD, phase=Phase.A1))).as_json(
-        "2026-01-01T00:00:00Z"
-    )
+    made = report("acme", Phase.A1, Phase.A2, gate(Phase.A2, on_the_way_to(Phase.A2)))
+    body = made.as_json("2026-01-01T00:00:00Z")
     assert body["status"] == "pass"
     assert (body["tenant"], body["phase"], body["target"]) == ("acme", "A1", "A2")
-    for made in body["checks"].values():
-        assert set(made[0]) == {"status", "observedValue", "observedUnit", "threshold", "time", "output", "next"}
+    for check in body["checks"].values():
+        assert set(check[0]) == {"status", "observedValue", "observedUnit", "threshold", "time", "output", "next"}
     assert "target" not in report("acme", Phase.A1, None, ()).as_json("2026-01-01T00:00:00Z")
+    assert "notes" not in body
+
+
+@pytest.mark.parametrize("target", list(Phase))
+def test_only_a3_and_a4_say_that_two_approvals_are_needed_as_well(target: Phase) -> None:
+    made = report("acme", None, target, (), notes(target)).as_json("2026-01-01T00:00:00Z")
+    if target in (Phase.A3, Phase.A4):
+        assert len(made["notes"]) == 1
+        assert made["notes"][0].startswith("two approvals by different people")
+        assert made["notes"][0].endswith(f"cutover phase certify {target}")
+    else:
+        assert "notes" not in made
 
 
 def test_every_check_is_addressable_by_its_id() -> None:
     known = every_check(GOOD)
-    assert set(FAULTS) <= set(known)
-    assert {"phase", "traffic", "draining"} <= set(known)
+    assert set(known) == {*(each for ids in GATES.values() for each in ids), "phase", "traffic", "draining"}
     assert all(known[check_id].id == check_id for check_id in known)

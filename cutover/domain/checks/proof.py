@@ -1,24 +1,39 @@
-"""Do the sweeps say that the stores agree."""
+"""Do the sweeps say that the stores agree, and for how long have they."""
 
 from cutover.domain.check import Check, Status, verdict
+from cutover.domain.duration import spoken
 from cutover.domain.evidence import Evidence
-from cutover.domain.recall import DEPTH, OVERLAP_REQUIRED
+from cutover.domain.recall import DEPTH
+
+_COUNT = "cutover sweep run --kind count"
+_FULL = "cutover sweep run --kind digest --full"
+
+
+def shadow_clean(e: Evidence) -> Check:
+    """Sweeps have found nothing unexplained for long enough, since A1 was entered, by the database's clock."""
+    threshold, seen = e.thresholds.shown("shadow_clean"), e.shadow
+    step = "cutover sweep list --kind count (it counts while sweeps run and find nothing)"
+    if seen is None:
+        why = e.unknown.get("shadow", "the sweeps of A1 were not looked at")
+        return Check.unknown("shadow_clean", "seconds", threshold, why, step)
+    parts = [f"clean for {spoken(seen.clean_seconds)} by {seen.sweeps} sweeps in a row"]
+    if seen.dirty_seconds_ago is not None:
+        parts.append(f"a sweep found a difference {spoken(seen.dirty_seconds_ago)} ago")
+    if seen.missing_seconds:
+        parts.append(f"{spoken(seen.missing_seconds)} without sweeps do not count")
+    good = seen.clean_seconds >= e.thresholds.shadow_clean
+    value = round(seen.clean_seconds, 1)
+    return Check.of("shadow_clean", good, value, "seconds", threshold, "; ".join(parts), step)
 
 
 def unexplained(e: Evidence) -> Check:
     """The drift ledger accounts for every row by which the stores differ."""
-    good = e.unexplained == 0
+    if e.contract_only:
+        why = "the contract cannot count rows: digest sweeps list and sample instead"
+        return Check("unexplained_drift", Status.WARN, None, "rows", "= 0", why)
     seen = "not known: no count sweep has finished" if e.unexplained is None else f"{e.unexplained} rows"
     why = f"unexplained drift: {seen}"
-    return Check(
-        "unexplained_drift",
-        verdict(good),
-        e.unexplained,
-        "rows",
-        "= 0",
-        why,
-        "" if good else "cutover sweep run --kind count",
-    )
+    return Check.of("unexplained_drift", e.unexplained == 0, e.unexplained, "rows", "= 0", why, _COUNT)
 
 
 def sweep_fresh(e: Evidence) -> Check:
@@ -26,46 +41,45 @@ def sweep_fresh(e: Evidence) -> Check:
     age = e.sweep_age_seconds
     good = age is not None and age <= e.sweep_max_age_seconds
     why = "no count sweep has finished" if age is None else f"the last count sweep ended {age:.0f} s ago"
-    return Check(
-        "sweep_fresh",
-        verdict(good),
-        None if age is None else round(age, 1),
-        "seconds",
-        f"<= {e.sweep_max_age_seconds:.0f}",
-        why,
-        "" if good else "cutover sweep run --kind count",
-    )
+    seen = None if age is None else round(age, 1)
+    return Check.of("sweep_fresh", good, seen, "seconds", f"<= {e.sweep_max_age_seconds:.0f}", why, _COUNT)
+
+
+def findings(e: Evidence) -> Check:
+    """No confirmed difference is open: none that nobody accepted, repaired and had found in order again."""
+    seen = e.open_findings
+    if seen is None:
+        why = e.unknown.get("open_findings", "nobody looked")
+        return Check.unknown("findings", "findings", "= 0", why, "cutover divergence list --groups")
+    why = f"{seen} findings are open: confirmed, or repaired and not seen in order yet"
+    return Check.of("findings", seen == 0, seen, "findings", "= 0", why, "cutover divergence list --groups")
 
 
 def digest(e: Evidence) -> Check:
     """The last full digest sweep looked at every memory, found no difference, and caught every fault planted for it."""
-    seen = e.digest
-    good = False
+    seen, good, step = e.digest, False, _FULL
     if seen is None:
-        why = "no full digest sweep has come to an end since this phase was entered"
+        why = e.unknown.get("digest") or "no full digest sweep has come to an end since this phase was entered"
     elif not seen.trusted:
         why = "the last full digest sweep missed planted faults, so it proves nothing"
     elif seen.age_seconds > e.digest_max_age_seconds:
         why = f"the last full digest sweep ended {seen.age_seconds / 3600:.1f} h ago"
-    elif seen.outcome != "clean":
-        why = f"the last full digest sweep was {seen.outcome}"
     elif seen.coverage < 1:
         why = f"the last full digest sweep could look at {seen.coverage:.1%} of the memories"
+        if e.contract_only:
+            why += ": the contract shows no more than that, and going on takes an override with both approvals"
+            step = "set MEMORY_PLUGIN_DATABASE_URL, or: cutover phase certify --help (about --override)"
+    elif seen.outcome != "clean":
+        why = f"the last full digest sweep was {seen.outcome}"
     elif seen.open_findings:
         why = f"{seen.open_findings} findings are open: confirmed, or repaired and not seen in order yet"
     else:
         good, why = True, f"the last full digest sweep was clean and trusted, {seen.age_seconds / 60:.0f} min ago"
-    divergent = seen is not None and (seen.outcome == "divergent" or seen.open_findings > 0)
-    next_step = "cutover divergence list --groups" if divergent else ""
-    return Check(
-        "digest",
-        verdict(good),
-        None if seen is None else seen.outcome,
-        "outcome",
-        f"clean, trusted, whole, within {e.digest_max_age_seconds / 3600:.0f} h",
-        why,
-        "" if good else next_step or "cutover sweep run --kind digest --full",
-    )
+    if seen is not None and (seen.outcome == "divergent" or seen.open_findings > 0):
+        step = "cutover divergence list --groups"
+    outcome = None if seen is None else seen.outcome
+    threshold = f"clean, trusted, whole, within {e.digest_max_age_seconds / 3600:.0f} h"
+    return Check.of("digest", good, outcome, "outcome", threshold, why, step)
 
 
 def recall(e: Evidence) -> Check:
@@ -77,16 +91,17 @@ def recall(e: Evidence) -> Check:
         seen, good = f"the last recall sweep ended {age:.0f} s ago", False
     else:
         seen = f"overlap@{DEPTH} {e.recall_overlap:.4f}, visibility differs for {e.recall_visibility} memories"
-        good = e.recall_overlap >= OVERLAP_REQUIRED and e.recall_visibility == 0
+        good = e.recall_overlap >= e.thresholds.recall_overlap and e.recall_visibility == 0
     status = verdict(good)
     if good and e.recall_live == 0:
         status, seen = Status.WARN, f"{seen}; no live queries were sampled, only lists of workspaces"
+    asked = e.thresholds.shown("recall_overlap")
     return Check(
         "recall",
         status,
         e.recall_overlap,
         "ratio",
-        f">= {OVERLAP_REQUIRED}, no visibility differences, within {e.recall_max_age_seconds:.0f} s",
+        f"{asked}, no visibility differences, within {e.recall_max_age_seconds:.0f} s",
         f"recall: {seen}",
         "" if good else "cutover sweep run --kind recall",
     )
