@@ -19,8 +19,8 @@ from cutover.stores.access import AccessStore
 _LOOK_SECONDS = 1.0
 _TELL_SECONDS = 5.0
 SETTLE_SECONDS = 15.0
-"""After the cutover: sessions tell the statistics within ten seconds what they did, and another daemon takes up to
-its lease to notice the phase."""
+"""Before it counts: a session tells the statistics up to ten seconds late what it did before the cutover, and another
+daemon takes up to its lease to notice the phase."""
 
 
 class AccessWatch:

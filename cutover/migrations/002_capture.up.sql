@@ -129,9 +129,13 @@ begin
         v_origin := 'bypass';
         v_writer := cutover.current_writer();
         insert into cutover.bypass_write (writer, operation) values (v_writer, case
-            -- A foreign key's own statement: one level down, and the workspace is gone already.
-            when pg_trigger_depth() > 1 and tg_op <> 'INSERT' and old.workspace_id is not null
-                 and not exists (select from public.workspaces w where w.id = old.workspace_id) then 'CASCADE'
+            -- A foreign key's own statement: the workspace is gone already, and the key is one that takes rows along.
+            -- (Not told by pg_trigger_depth(): PostgreSQL runs the triggers of such a statement with the outer one's.)
+            when tg_op <> 'INSERT' and old.workspace_id is not null
+                 and not exists (select from public.workspaces w where w.id = old.workspace_id)
+                 and exists (select from pg_constraint c where c.contype = 'f' and c.conrelid = tg_relid
+                             and c.confrelid = 'public.workspaces'::regclass and c.confdeltype in ('c', 'n', 'd'))
+            then 'CASCADE'
             else tg_op end);
         -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal.
         if (select s.phase in ('A3', 'A4') from cutover.phase_state s) then

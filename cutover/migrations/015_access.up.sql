@@ -35,7 +35,7 @@ comment on column cutover.access_watch.counted is 'Scans of others since then: t
 comment on column cutover.access_watch.lost is 'Own statements that began and will never end: their daemon died.';
 comment on column cutover.access_watch.set_aside is 'Scans that came to light together with such a statement, and are put down to it.';
 comment on column cutover.access_watch.quiet_since is 'Since when the daemon has not touched the table: by then the statistics know all that it did.';
-comment on column cutover.access_watch.since is 'Since when nothing was missed. why: what it began with.';
+comment on column cutover.access_watch.since is 'From when on nothing is missed, a few seconds after watching began. why: what it began with.';
 
 create table cutover.foreign_reader (
     reader     text primary key,
@@ -98,6 +98,8 @@ begin
     if v_scans <= 0 then
         return;
     end if;
+    -- Told with this transaction's end, not up to ten seconds later: so the two counts differ for a moment only.
+    perform pg_stat_force_next_flush();
     perform nextval('cutover.own_scan') from generate_series(1, v_scans % 64);
     if v_scans >= 64 then
         perform nextval('cutover.own_scan_x64') from generate_series(1, v_scans / 64 % 64);
@@ -133,8 +135,8 @@ create function cutover.sequence_count(p_sequence regclass) returns bigint langu
 $$;
 
 -- One look, made about once a second by one daemon. In A3 and A4 it sees who holds locks on the table and how many scans
--- are not our own; gives back how many of others are new. p_settle: seconds after the cutover in which the statistics
--- may still get to know what was right to do before it.
+-- are not our own; gives back how many of others are new. p_settle: seconds before it counts, in which the statistics may
+-- still get to know what was right to do before watching began.
 create function cutover.watch_access(p_settle float8) returns table (new_scans bigint, seen text[])
 language plpgsql as $$
 declare
@@ -210,13 +212,10 @@ begin
         v_why := 'the statistics went back';
     end if;
     if v_why is not null then
-        if v_now < v_state.entered_at + make_interval(secs => p_settle) then
-            return next;
-            return;
-        end if;
         insert into cutover.access_watch
             (epoch, relation, stats_reset, base_scans, base_own, last_scans, lost, last_own, quiet_since, since, looked_at, why)
-        values (v_state.epoch, v_relation, v_reset, v_scans, v_own, v_scans, v_lost, v_own, v_now, v_now, v_now, v_why)
+        values (v_state.epoch, v_relation, v_reset, v_scans, v_own, v_scans, v_lost, v_own, v_now,
+                v_now + make_interval(secs => p_settle), v_now, v_why)
         on conflict (id) do update set
             epoch = excluded.epoch, relation = excluded.relation, stats_reset = excluded.stats_reset,
             base_scans = excluded.base_scans, base_own = excluded.base_own,
@@ -236,7 +235,9 @@ begin
         v_watch.counted := v_excess;
     end if;
     if v_excess > v_watch.counted then
-        if v_lost > v_watch.lost then
+        if v_now < v_watch.since then
+            null;
+        elsif v_lost > v_watch.lost then
             v_watch.set_aside := v_watch.set_aside + v_excess - v_watch.counted;
         else
             new_scans := v_excess - v_watch.counted;

@@ -5,5 +5,5 @@ SELECT clock_timestamp() AS now, s.phase,
        w.since AS reads_since, coalesce(w.why, '') AS reads_why, w.looked_at, coalesce(w.set_aside, 0) AS set_aside
 FROM cutover.phase_state s
 -- What is left of an earlier time in A3 says nothing about this one.
-LEFT JOIN cutover.access_watch w ON s.phase IN ('A3', 'A4') AND w.since >= (
+LEFT JOIN cutover.access_watch w ON s.phase IN ('A3', 'A4') AND w.since <= clock_timestamp() AND w.since >= (
     SELECT max(e.at) FROM cutover.phase_event e WHERE e.to_phase = 'A3')
