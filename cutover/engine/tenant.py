@@ -27,6 +27,7 @@ from cutover.domain.soak_clock import SoakRules
 from cutover.domain.thresholds import DEFAULTS, GateThresholds
 from cutover.engine.access_watch import AccessWatch
 from cutover.engine.admission import Admission
+from cutover.engine.archive import Archivist
 from cutover.engine.backfill import Backfill
 from cutover.engine.backfill_progress import BackfillLimits, Progress
 from cutover.engine.background_search import BackgroundSearch
@@ -238,6 +239,7 @@ class Tenant:
         changing = asyncio.Lock()
         drops = DropStore(database)
         self.drops = DropKeeper(self.name, drops, observer, changing, hold=options.thresholds.drop_hold)
+        self.archives = Archivist(self.name, database, runs, observer, options.archive_directory)
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         freezes = FreezeStore(database)
         self.freeze = Freeze(self.name, freezes, self.phase, observer)
@@ -300,6 +302,7 @@ class Tenant:
                 "access": self._access.evidence,
                 "drop": self.drops.evidence,
                 "freeze": self.freeze.evidence,
+                "archive": self.archives.evidence,
             },
         )  # fmt: skip
 
@@ -382,6 +385,7 @@ class Tenant:
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run
         yield f"access {self.name}", self._access.run
+        yield f"archive {self.name}", self.archives.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 

@@ -85,10 +85,11 @@ comment on view cutover.drop_state is 'Where the drop stands now. blocked: why t
 -- The legacy table as it is called now, quoted and with its schema, or null when there is none.
 create function cutover.legacy_relation() returns text
 language sql stable as $$
-    select case when d.state = 'dropped' then null
-                when d.state = 'aside' then to_regclass(format('public.%I', d.relation))::text
-                else to_regclass(format('public.%I', 'agent_memories'))::text end
+    select case when d.state = 'dropped' or to_regclass(t.name) is null then null else t.name end
     from (values (1)) as one (n) left join cutover.drop_state d on true
+    -- Quoted, so that nobody takes it for the name that is switched to the stand-in.
+    cross join lateral (
+        select 'public.' || '"' || case when d.state = 'aside' then d.relation else 'agent_memories' end || '"') as t (name)
 $$;
 
 -- From A4 on, nothing here may name a table that is about to go: what reads or writes public.agent_memories is made to

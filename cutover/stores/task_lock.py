@@ -13,6 +13,7 @@ from cutover.domain.errors import OperatorError
 from cutover.stores.database import DRIVER_ERRORS, Connection, Database
 
 DIGEST_SWEEP = 7304916220481577225
+ARCHIVE = 7304916220481577241
 _HELD = """
 select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() and l.granted
                and l.objsubid = 1 and (l.classid::bigint << 32) | l.objid::bigint = $1)

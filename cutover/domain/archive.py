@@ -1,0 +1,155 @@
+"""What an archive is: parts, a manifest that names every one of them, and the rules by which both are believed.
+
+A part is a range of one table's rows in key order, as PostgreSQL's COPY text compressed with zstd. Text, because any
+version of PostgreSQL reads it and a person can, too; the binary form depends on how a type is sent.
+
+The manifest is sealed: its bytes are the canonical ones of what it says, and it holds the hash of all of it but the
+seal. So a flipped bit in it is found without any other file, and one in `SHA256SUMS` is told apart from it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+PROGRESS = "progress.jsonl"
+MEMORIES, KV, JOURNAL, TOMBSTONES = "memories", "kv", "journal", "tombstones"
+
+
+class Damaged(ValueError):
+    """A file of an archive is not what it was. The message says how; the caller knows which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column as PostgreSQL describes it. `default` and `generated` are expressions, or None."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None = None
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file. Its rows are those with `after` < key ≤ `last` (`after` None: from the first on). `digest` is over the
+    rows, made in the database and without the file; `sha256` over the file; `raw` its length in bytes unpacked."""
+
+    file: str
+    table: str
+    rows: int
+    after: str | None
+    last: str
+    digest: str
+    sha256: str
+    size: int
+    raw: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest and for the progress file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedTable:
+    """One table. `key` orders its rows; `constraints` are (name, definition), `indexes` whole statements."""
+
+    name: str
+    relation: str
+    key: str
+    key_type: str
+    columns: tuple[Column, ...]
+    constraints: tuple[tuple[str, str], ...] = ()
+    indexes: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The columns that the parts hold: what is generated is made again."""
+        return tuple(column.name for column in self.columns if not column.generated)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All about one archive. `snapshot_at`: every row is as it was then, what was deleted by then has a tombstone."""
+
+    tenant: str
+    database: str
+    phase: str
+    epoch: int
+    snapshot_at: str
+    server: str
+    encoding: str
+    made_by: str
+    tables: tuple[ArchivedTable, ...]
+    parts: tuple[Part, ...]
+
+    def of(self, table: str) -> tuple[Part, ...]:
+        """The parts of a table, in order."""
+        return tuple(part for part in self.parts if part.table == table)
+
+    def rows(self, table: str) -> int:
+        """How many rows of a table there are."""
+        return sum(part.rows for part in self.of(table))
+
+    def digest(self, table: str) -> str:
+        """Over all rows of a table: the chain of its parts' digests."""
+        return hashlib.sha256("".join(part.digest for part in self.of(table)).encode()).hexdigest()
+
+    def table(self, name: str) -> ArchivedTable:
+        """One table by its name in the archive."""
+        return next(table for table in self.tables if table.name == name)
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it is written."""
+        said: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        said["summary"] = {t.name: {"rows": self.rows(t.name), "digest": self.digest(t.name)} for t in self.tables}
+        return _canonical({**said, "seal": _seal(said)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `Damaged` for anything that `to_bytes` did not write."""
+        try:
+            said = json.loads(data)
+            if not isinstance(said, dict):
+                raise Damaged("it is not a manifest")
+            seal = said.pop("seal", None)
+            if said.get("format") != FORMAT:
+                raise Damaged(f"its format is {said.get('format')!r}, and this version reads {FORMAT}")
+            if seal != _seal(said) or _canonical({**said, "seal": seal}) != data:
+                raise Damaged("its seal does not fit what it says: it was changed")
+            del said["format"], said["summary"]
+            tables = tuple(
+                ArchivedTable(
+                    **{
+                        **table,
+                        "columns": tuple(Column(**column) for column in table["columns"]),
+                        "constraints": tuple((name, definition) for name, definition in table["constraints"]),
+                        "indexes": tuple(table["indexes"]),
+                    }
+                )
+                for table in said.pop("tables")
+            )
+            parts = tuple(Part(**part) for part in said.pop("parts"))
+            return cls(**said, tables=tables, parts=parts)
+        except Damaged:
+            raise
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Damaged("it cannot be read as a manifest") from error
+
+
+def sums(manifest: Manifest, sealed: bytes) -> str:
+    """`SHA256SUMS`: what `sha256sum --check` wants."""
+    lines = [f"{part.sha256}  {part.file}" for part in manifest.parts]
+    return "\n".join([*lines, f"{hashlib.sha256(sealed).hexdigest()}  {MANIFEST}", ""])
+
+
+def _canonical(said: dict[str, Any]) -> bytes:
+    return (json.dumps(said, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+def _seal(said: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(said)).hexdigest()

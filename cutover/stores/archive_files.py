@@ -1,0 +1,224 @@
+"""An archive on disk: parts are written beside their names and renamed when they are whole; the manifest comes last.
+
+What is there under its own name is complete: every file is synced before it is renamed, and the directory after it. A
+directory without a manifest is an archive in the making, and its progress file says which parts are done.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import zstandard
+
+from cutover.domain.archive import MANIFEST, PROGRESS, SUMS, Damaged, Manifest, Part, sums
+from cutover.domain.errors import OperatorError
+
+_BLOCK = 1 << 18
+_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a file of an archive."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+class PartWriter:
+    """Writes one part. `done` gives (sha256, size, raw size); a writer that is left without it leaves no part."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._final = directory / name
+        self._path = directory / f"{name}.partial"
+        self._file = self._path.open("wb")
+        self._packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._raw = 0
+
+    def write(self, data: bytes) -> None:
+        """More COPY text."""
+        self._raw += len(data)
+        self._put(self._packer.compress(data))
+
+    def done(self) -> tuple[str, int, int]:
+        """Sync it and give it its name."""
+        self._put(self._packer.flush())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._path.rename(self._final)
+        sync_directory(self._final.parent)
+        return self._hash.hexdigest(), self._size, self._raw
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _put(self, packed: bytes) -> None:
+        self._hash.update(packed)
+        self._size += len(packed)
+        self._file.write(packed)
+
+
+def unpacked(path: Path) -> Iterator[bytes]:
+    """The COPY text of a part, in blocks. Raises `Damaged`."""
+    try:
+        with path.open("rb") as file:
+            yield from zstandard.ZstdDecompressor().read_to_iter(file, write_size=_BLOCK)
+    except zstandard.ZstdError as error:
+        raise Damaged("it cannot be unpacked") from error
+
+
+def hash_of(path: Path) -> tuple[str, int]:
+    """sha256 and length of a file."""
+    found, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+            size += len(block)
+    return found.hexdigest(), size
+
+
+def add_progress(directory: Path, part: Part) -> None:
+    """Record that a part is done."""
+    with (directory / PROGRESS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(part.as_json()) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def progress(directory: Path) -> list[Part]:
+    """The parts that are done in an archive in the making. A last line that a kill cut off counts for nothing."""
+    found: list[Part] = []
+    try:
+        text = (directory / PROGRESS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return found
+    for line in text.splitlines():
+        try:
+            found.append(Part(**json.loads(line)))
+        except (ValueError, TypeError):
+            break
+    return found
+
+
+def restart_progress(directory: Path, parts: list[Part]) -> None:
+    """Forget what is recorded beyond these."""
+    beside = directory / f"{PROGRESS}.new"
+    beside.write_text("".join(json.dumps(part.as_json()) + "\n" for part in parts), encoding="utf-8")
+    _synced(beside)
+    beside.rename(directory / PROGRESS)
+
+
+def finish(directory: Path, manifest: Manifest) -> str:
+    """Write the sums and, last, the manifest; gives its sha256. What else was in the making is cleared away."""
+    sealed = manifest.to_bytes()
+    known = {part.file for part in manifest.parts}
+    for path in directory.glob("*.copy.zst*"):
+        if path.name not in known:
+            path.unlink()
+    for name, data in ((SUMS, sums(manifest, sealed).encode()), (MANIFEST, sealed)):
+        beside = directory / f"{name}.partial"
+        beside.write_bytes(data)
+        _synced(beside)
+        beside.rename(directory / name)
+        sync_directory(directory)
+    (directory / PROGRESS).unlink(missing_ok=True)
+    sync_directory(directory)
+    return hashlib.sha256(sealed).hexdigest()
+
+
+def read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """The manifest and its sha256; raises `OperatorError` where there is none that can be believed."""
+    try:
+        data = (directory / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        unfinished = (directory / PROGRESS).exists()
+        raise OperatorError(
+            f"{directory} holds no archive: it has no {MANIFEST}",
+            next_step=f"`cutover archive create --to {directory}` goes on with it"
+            if unfinished
+            else "cutover archive list",
+        ) from None
+    try:
+        return Manifest.from_bytes(data), hashlib.sha256(data).hexdigest()
+    except Damaged as damaged:
+        raise OperatorError(f"{MANIFEST} is damaged: {damaged}", next_step="take another archive") from damaged
+
+
+def verify(directory: Path) -> tuple[Manifest | None, list[Problem]]:
+    """Read every file and compare it with the manifest; nothing else is asked. Empty: all is as it was written."""
+    problems: list[Problem] = []
+    try:
+        sealed = (directory / MANIFEST).read_bytes()
+        manifest = Manifest.from_bytes(sealed)
+    except FileNotFoundError:
+        return None, [Problem(MANIFEST, "it is missing")]
+    except Damaged as damaged:
+        return None, [Problem(MANIFEST, str(damaged))]
+    try:
+        if (directory / SUMS).read_bytes() != sums(manifest, sealed).encode():
+            problems.append(Problem(SUMS, "it does not say what the manifest says: it was changed"))
+    except FileNotFoundError:
+        problems.append(Problem(SUMS, "it is missing"))
+    problems += [
+        Problem(part.file, wrong)
+        for part in manifest.parts
+        if (wrong := _wrong_with(directory / part.file, part)) is not None
+    ]
+    known = {part.file for part in manifest.parts} | {MANIFEST, SUMS}
+    problems += [
+        Problem(path.name, "the manifest does not know it")
+        for path in sorted(directory.iterdir())
+        if path.name not in known
+    ]
+    return manifest, problems
+
+
+def _wrong_with(path: Path, part: Part) -> str | None:
+    try:
+        digest, size = hash_of(path)
+        if size != part.size:
+            return f"it has {size} bytes, and was written with {part.size}"
+        if digest != part.sha256:
+            return "its sha256 is another one: it was changed"
+        raw = rows = 0
+        for block in unpacked(path):
+            raw += len(block)
+            rows += block.count(b"\n")
+        if (rows, raw) != (part.rows, part.raw):
+            return f"it holds {rows} rows in {raw} bytes, and the manifest says {part.rows} in {part.raw}"
+    except FileNotFoundError:
+        return "it is missing"
+    except Damaged as damaged:
+        return str(damaged)
+    return None
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in it durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _synced(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
