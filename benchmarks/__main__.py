@@ -60,7 +60,7 @@ async def start_rows(postgres: EmbeddedPostgres, starts: int) -> list[Row]:
     """Start to ready with the plugin up, in A1, and the memory of a daemon that idles."""
     url = await prepare_database(postgres, "bench_start")
     async with running_stack(postgres, url, settings=_SETTINGS) as stack:
-        await stack.control.enter("A1")
+        await stack.control.enter("A1", override="a benchmark")
         idle = stack.daemon.child.resident_bytes()
         took = []
         for _ in range(starts):
@@ -88,13 +88,13 @@ async def write_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, wa
         bench = WriteBench(stack, seats, Plan(options.seconds, options.rounds), say)
         await bench.prepare()
         for phase in ("A1", "A2"):
-            await stack.control.enter(phase)
+            await stack.control.enter(phase, override="a benchmark")
         if "dual" in wanted:
             rows += await bench.dual()
         if "a3" in wanted:
             await stack.control.copy(timeout=120)
             await drained(stack)
-            await stack.control.enter("A3")
+            await stack.control.enter("A3", override="a benchmark")
             rows += await bench.cutover()
         if options.profile:
             await stack.daemon.child.terminate()
@@ -139,7 +139,7 @@ async def copy_rows(postgres: EmbeddedPostgres, options: argparse.Namespace) -> 
     await add_memories(url, seats, options.contract_rows)
     async with running_stack(postgres, url, settings=_SETTINGS) as stack:
         for phase in ("A1", "A2"):
-            await stack.control.enter(phase)
+            await stack.control.enter(phase, override="a benchmark")
         return await contract_rows(stack, seats, options.contract_rows, options.seconds, say)
 
 
@@ -150,7 +150,7 @@ async def million_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, 
     rows: list[Row] = []
     async with running_stack(postgres, url, settings=_SETTINGS) as stack:
         for phase in ("A1", "A2"):
-            await stack.control.enter(phase)
+            await stack.control.enter(phase, override="a benchmark")
         if "database" in wanted:
             rows += await database_rows(stack, population.seats, options.rows, options.seconds, say)
         else:

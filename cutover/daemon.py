@@ -203,7 +203,7 @@ async def _faces(
         (plugin_face.build(tenants, observer, limits), settings.plugin_listen),
         (memories_server.build(tenants, auth, observer, upstream=upstream, limits=limits), settings.memories_listen),
     ]
-    return faces, OpsFace(tenants, metrics, settings.admin_tokens, observer)
+    return faces, OpsFace(tenants, metrics, settings.admins, observer)
 
 
 def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
@@ -253,7 +253,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
         ),
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
         thresholds=_thresholds(settings),
-        config_hash=settings.config_hash(),
+        config_hash=settings.config_hash(tenant.name),
         archive_directory=settings.archive_directory,
     )
 

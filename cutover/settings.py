@@ -42,9 +42,21 @@ from cutover.tenant_settings import (
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _MIN_TOKEN = 16
+_PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 # Read by the command line, the tests and the benchmarks, not by the daemon.
 _OTHER_VARIABLES = frozenset({"CUTOVER_CONFIG", "CUTOVER_OPS_URL", "CUTOVER_TEST_PLUGIN_URL"})
+# What a certificate is not bound to.
+_EACH_ITS_OWN = frozenset(
+    {
+        "CUTOVER_PLUGIN_LISTEN",
+        "CUTOVER_MEMORIES_LISTEN",
+        "CUTOVER_OPS_LISTEN",
+        "CUTOVER_LOG_LEVEL",
+        "CUTOVER_LOG_FORMAT",
+    }
+)
 # What an orchestrator injects for a service that is called `cutover`; a warning about it would be noise.
 _SERVICE_LINK = re.compile(r"CUTOVER(_[A-Z0-9]+)*_(SERVICE_(HOST|PORT.*)|PORT(_.*)?)")
 
@@ -251,7 +263,7 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = _variable("CUTOVER_DRAIN_SECONDS", 10.0, example="10s", ge=0, le=600)
 
     _tenants: tuple[TenantSettings, ...] = PrivateAttr(default=())
-    _admin_tokens: dict[str, str] = PrivateAttr(default_factory=dict)
+    _admins: dict[str, bytes] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
@@ -290,9 +302,9 @@ class Settings(BaseSettings):
         return self._tenants
 
     @property
-    def admin_tokens(self) -> Mapping[str, str]:
-        """Bearer token by the name of who holds it; empty: control routes refuse every call."""
-        return self._admin_tokens
+    def admins(self) -> Mapping[str, bytes]:
+        """sha256 of each bearer token by the name of who holds it; empty: control routes refuse every call."""
+        return self._admins
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -309,12 +321,18 @@ class Settings(BaseSettings):
             secret = _is_secret(field.json_schema_extra)
             shown[str(field.validation_alias)] = _masked(value) if secret else _plain(value)
         shown["tenants"] = [tenant.redacted() for tenant in self.tenants]
-        shown["admins"] = sorted(self.admin_tokens)
+        shown["admins"] = sorted(self.admins)
         return shown
 
-    def config_hash(self) -> str:
-        """Hex sha256 over `redacted()`: certificates are bound to it; a rotated password does not change it."""
-        return hashlib.sha256(json.dumps(self.redacted(), sort_keys=True).encode()).hexdigest()
+    def config_hash(self, tenant: str | None = None) -> str:
+        """Hex sha256 over `redacted()`: certificates are bound to it; a rotated password does not change it.
+
+        Left out is what daemons of one tenant may have each their own of: where they listen and how they log. With
+        `tenant`, so are the other tenants.
+        """
+        shown = {name: value for name, value in self.redacted().items() if name not in _EACH_ITS_OWN}
+        shown["tenants"] = [each for each in shown["tenants"] if tenant in (None, each["name"])]
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = None) -> Settings:
@@ -333,7 +351,7 @@ def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = N
     except ValidationError as error:
         raise _one_line(error, variables, given) from None
     settings._tenants = _tenants(settings, environ)  # noqa: SLF001 - set once, here, before anyone sees it
-    settings._admin_tokens = _admin_tokens(settings, environ)  # noqa: SLF001
+    settings._admins = _admins(settings, environ)  # noqa: SLF001
     settings._warnings = (*warnings, *_cautions(settings))  # noqa: SLF001
     return settings
 
@@ -422,23 +440,45 @@ def _tenants(settings: Settings, environ: Mapping[str, str]) -> tuple[TenantSett
     )
 
 
-def _admin_tokens(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+def _admins(settings: Settings, environ: Mapping[str, str]) -> dict[str, bytes]:
     """`CUTOVER_ADMIN_TOKEN` as `admin`, and one per person from the file's table `[tokens]`."""
-    tokens = {} if settings.admin_token is None else {"admin": settings.admin_token}
+    digests = {} if settings.admin_token is None else {"admin": _sha256(settings.admin_token)}
     if settings.admin_tokens_file is None:
-        return tokens
-    variable, example = "CUTOVER_ADMIN_TOKENS_FILE", "file:/run/secrets/alice"
+        return digests
+    variable, example = "CUTOVER_ADMIN_TOKENS_FILE", f'[tokens] ada = "sha256:{"0" * 8}…" (64 hex digits)'
     table = read_toml(str(settings.admin_tokens_file), variable, "/etc/cutover/tokens.toml").get("tokens")
     if not isinstance(table, dict) or not table:
-        raise BadSetting(f'{variable} has no table [tokens]; for example [tokens] alice = "{example}"')
-    for person, reference in table.items():
-        token = read_secret(str(reference), environ, variable=f"{variable}: {person}", example=example, literal=False)
-        if len(token) < _MIN_TOKEN:
-            raise BadSetting(f"{variable}: the token of {person} is shorter than {_MIN_TOKEN} characters")
-        if token in tokens.values():
-            raise BadSetting(f"{variable}: {person} has the same token as somebody else")
-        tokens[person] = token
-    return tokens
+        raise BadSetting(f"{variable} has no table [tokens]; for example {example}")
+    for person, given in table.items():
+        if _PERSON.fullmatch(person) is None:
+            raise BadSetting(
+                f"{variable}: {person[:60]!r} is no name of 1 to 63 letters, digits, . _ @ -; for example {example}"
+            )
+        if person in digests:
+            raise BadSetting(f"{variable}: {person} is the name of CUTOVER_ADMIN_TOKEN; for example {example}")
+        digest = _digest(given, environ, f"{variable}: {person}", example)
+        if digest in digests.values():
+            raise BadSetting(f"{variable}: {person} has the same token as somebody else; for example {example}")
+        digests[person] = digest
+    return digests
+
+
+def _digest(given: object, environ: Mapping[str, str], variable: str, example: str) -> bytes:
+    """The sha256 of a token: given as such, or of the token that a reference leads to."""
+    text = str(given).strip()
+    written = text.removeprefix("sha256:")
+    if _SHA256.fullmatch(written):
+        return bytes.fromhex(written)
+    if written != text:
+        raise BadSetting(f"{variable} is no sha256: 64 hex digits must follow sha256:; for example {example}")
+    token = read_secret(text, environ, variable=variable, example="file:/run/secrets/ada", literal=False)
+    if len(token) < _MIN_TOKEN:
+        raise BadSetting(f"{variable} has a token shorter than {_MIN_TOKEN} characters; for example {example}")
+    return _sha256(token)
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _cautions(settings: Settings) -> list[str]:

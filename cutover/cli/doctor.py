@@ -77,8 +77,8 @@ async def _examine(only: str | None) -> list[Finding]:
 
 def _admin(settings: "Settings") -> Finding:
     remedy = "set CUTOVER_ADMIN_TOKEN, for example CUTOVER_ADMIN_TOKEN=file:/run/secrets/cutover-admin-token"
-    held = bool(settings.admin_tokens)
-    words = f"{len(settings.admin_tokens)} set" if held else "none: every control call is refused"
+    held = bool(settings.admins)
+    words = f"{len(settings.admins)} set" if held else "none: every control call is refused"
     return finding("*", "admin tokens", held, words, remedy, otherwise="warn")
 
 

@@ -1,5 +1,7 @@
 """How a verb fails: a line what, a line why where that is known, a line what to do next (observability §5)."""
 
+from collections.abc import Sequence
+
 from cutover.domain.errors import (
     BadSetting,
     CutoverError,
@@ -14,11 +16,13 @@ _UNREACHABLE = (DatabaseUnavailable, PluginUnreachable, PluginTimeout)
 
 
 class CommandFailed(OperatorError):
-    """A verb could not do what it was asked: what, why, what next, and the code to end with."""
+    """A verb could not do what it was asked: what, why, what next, and the code to end with. `points`: what the why is
+    made of, a line each."""
 
-    def __init__(self, what: str, why: str, next_step: str, code: int = ERROR) -> None:
+    def __init__(self, what: str, why: str, next_step: str, code: int = ERROR, *, points: Sequence[str] = ()) -> None:
         super().__init__(what, next_step=next_step)
         self.why = why
+        self.points = tuple(points)
         self.exit_code = code
 
 
@@ -39,5 +43,7 @@ def explain(error: CutoverError) -> str:
     what, why = error.message, getattr(error, "why", "")
     if not why:
         what, _, why = what.partition(": ")  # our messages say what, then why
-    lines = [f"error: {what}", *([f"  why: {why}"] if why else []), f"  next: {error.next_step or 'cutover doctor'}"]
+    points = [f"    - {point}" for point in getattr(error, "points", ())]
+    next_step = f"  next: {error.next_step or 'cutover doctor'}"
+    lines = [f"error: {what}", *([f"  why: {why}"] if why else []), *points, next_step]
     return "\n".join(lines)

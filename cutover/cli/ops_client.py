@@ -4,6 +4,7 @@ Control calls carry `CUTOVER_ADMIN_TOKEN`. httpx is imported with this module, s
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -20,13 +21,20 @@ class Ops:
     """Calls of the ops face. Every failure is a `CommandFailed` with its exit code."""
 
     def __init__(
-        self, environ: Mapping[str, str] | None = None, *, tenant: str | None = None, timeout: float = 30.0
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        tenant: str | None = None,
+        timeout: float = 30.0,
+        token_file: str | None = None,
     ) -> None:
         environ = environment() if environ is None else environ
         self.url = ops_url(environ)
         self._prefix = f"/tenants/{quote(tenant, safe='')}" if tenant else ""
         self._timeout = timeout
         token = environ.get("CUTOVER_ADMIN_TOKEN", "").strip()
+        if token_file is not None:
+            token = f"file:{Path(token_file).absolute()}"
         if token.startswith(("env:", "file:")):
             from cutover.tenant_settings import read_secret
 
@@ -109,8 +117,14 @@ def _refusal(response: httpx.Response) -> CommandFailed:
     why = str(told.get("error") or f"it answered {response.status_code}")
     step = str(told.get("next") or "")
     code = {409: DIVERGENT, 412: DIVERGENT, 503: UNREACHABLE, 504: UNREACHABLE}.get(response.status_code, ERROR)
-    if response.status_code in (401, 403):
+    if response.status_code == 401:
         step = "set CUTOVER_ADMIN_TOKEN to a token of this daemon (the daemon must have one set, too)"
     if response.status_code == 404:
         step = step or "cutover status (which tenants are there, and does this daemon have this verb?)"
-    return CommandFailed("the daemon refused", why, step or "cutover status", code)
+    checks = told.get("checks") or []
+    points = [f"{each['id']}: {each['reason']}{_remedy(each)}" for each in checks]
+    return CommandFailed("the daemon refused", why, step or "cutover status", code, points=points)
+
+
+def _remedy(check: Mapping[str, Any]) -> str:
+    return f" (next: {check['next']})" if check.get("next") else ""

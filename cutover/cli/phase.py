@@ -1,23 +1,30 @@
-"""`cutover phase show|promote|rollback`."""
+"""`cutover phase show|promote|rollback`: where a tenant stands, and one step.
+
+Certificates and approvals are in `phase_approval.py`.
+"""
 
 import getpass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.phase_approval import approve, certificates, certify, token_option
 from cutover.domain.phase import Phase, step
 
-NOT_YET = (
-    "This version changes the phase by a bare compare-and-set. Gates, approvals, freeze and drop are not part of it: "
-    "look at `cutover phase show` before, and at `cutover sweep run --kind count` after."
-)
+if TYPE_CHECKING:
+    from cutover.cli.ops_client import Ops
 
 
 @click.group()
 def phase() -> None:
     """Show or change a tenant's phase."""
+
+
+phase.add_command(certify)
+phase.add_command(approve)
+phase.add_command(certificates)
 
 
 @phase.command()
@@ -43,6 +50,8 @@ def show(tenant: str | None, form: str) -> None:
         "meaning": current.meaning,
         "epoch": status.get("epoch"),
         "entered_at": status.get("entered_at"),
+        "override": status.get("override"),
+        "loosened": status.get("loosened"),
         "next": target,
     }
     if form in ("json", "yaml"):
@@ -55,15 +64,17 @@ def show(tenant: str | None, form: str) -> None:
 
 @phase.command()
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase]))
+@click.option("--certificate", metavar="HASH", help="What to consume. Default: the newest good one for the target.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")
-@click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the ordered steps with what each checks, and change nothing.")
+@token_option
 @tenant_option
 @yes_option
 @output_option
-def promote(**options: Any) -> None:
-    """Go one phase forward."""
-    _change(+1, **options)
+def promote(certificate: str | None, **options: Any) -> None:
+    """Go one phase forward. A3 and A4 need a certificate that two people have approved; A1 and A2 an open gate."""
+    _change(+1, {} if certificate is None else {"certificate": certificate}, **options)
 
 
 @phase.command()
@@ -71,12 +82,13 @@ def promote(**options: Any) -> None:
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")
 @click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
+@token_option
 @tenant_option
 @yes_option
 @output_option
 def rollback(**options: Any) -> None:
     """Go one phase back. A3 goes back to A2 without loss: the journal is replayed into legacy."""
-    _change(-1, **options)
+    _change(-1, {}, **options)
 
 
 def _phase_of(status: dict[str, Any]) -> Phase:
@@ -93,18 +105,20 @@ def _phase_of(status: dict[str, Any]) -> Phase:
 
 def _change(
     direction: int,
+    more: dict[str, Any],
     *,
     target: str | None,
     reason: str,
     actor: str | None,
     dry_run: bool,
+    token_file: str | None,
     tenant: str | None,
     yes: bool,
     form: str,
 ) -> None:
     from cutover.cli.ops_client import Ops
 
-    with Ops(tenant=tenant, timeout=90.0) as ops:
+    with Ops(tenant=tenant, timeout=90.0, token_file=token_file) as ops:
         status = ops.get("/api/v1/status")
         current = _phase_of(status)
         wanted = Phase(target) if target else _neighbour(current, direction)
@@ -113,11 +127,9 @@ def _change(
         if (wanted.order - current.order) * direction < 0:
             other = "rollback" if direction > 0 else "promote"
             raise click.UsageError(f"{wanted} lies the other way: use `cutover phase {other}`.")
-        steps = planned_steps(current, wanted)
         if dry_run:
-            emit([{"step": number, "what": what} for number, what in enumerate(steps, 1)], form, ("step", "what"))
+            _show_plan(ops, wanted, form)
             return
-        say(NOT_YET, "yellow")
         confirm(
             yes,
             f"Tenant {status.get('tenant')} goes from {current} ({current.meaning}) to {wanted} ({wanted.meaning}).",
@@ -128,11 +140,28 @@ def _change(
             "reason": reason or f"cutover phase {verb}",
             "actor": actor or getpass.getuser(),
             "expected_epoch": status.get("epoch"),
+            **more,
         }
         changed = ops.post(f"/api/v1/phase/{verb}", body)
     emit(_shown(changed, form), form)
-    if failed := (changed.get("gate") or {}).get("failed"):
-        say(f"the gate of {wanted} was not enforced; it would have said: " + "; ".join(failed), "yellow")
+    used = changed.get("certificate") or {}
+    if used.get("override"):
+        say(f"entered past a closed gate ({', '.join(used['failed'])}): {used['override']}", "yellow")
+    for words in used.get("loosened", ()):
+        say(words, "yellow")
+
+
+def _show_plan(ops: "Ops", wanted: Phase, form: str) -> None:
+    steps = ops.get(f"/api/v1/phase/plan?target={wanted}")["steps"]
+    rows = [{"step": number, **each} for number, each in enumerate(steps, 1)]
+    if form in ("json", "yaml"):
+        emit(rows, form)
+        return
+    lines = []
+    for row in rows:
+        lines.append({"step": row["step"], "what": row["what"]})
+        lines += [{"step": "", "what": f"  checks {each}"} for each in row["checks"]]
+    emit(lines, form, ("step", "what"))
 
 
 def _neighbour(current: Phase, direction: int) -> Phase:
@@ -146,24 +175,9 @@ def _neighbour(current: Phase, direction: int) -> Phase:
 def _shown(changed: dict[str, Any], form: str) -> dict[str, Any]:
     """What the daemon told of a change: `to` says the phase already, and notes are sentences, with commas in them."""
     shown = {key: value for key, value in changed.items() if key != "phase" or "to" not in changed}
-    if form in ("table", "tsv") and isinstance(notes := shown.get("notes"), list):
-        shown["notes"] = "; ".join(map(str, notes))
+    if form in ("table", "tsv"):
+        if isinstance(notes := shown.get("notes"), list):
+            shown["notes"] = "; ".join(map(str, notes))
+        if isinstance(used := shown.get("certificate"), dict):
+            shown["certificate"] = used.get("hash")
     return shown
-
-
-def planned_steps(current: Phase, wanted: Phase) -> list[str]:
-    """What the daemon does for one step, in order."""
-    steps = ["hold new writes and let those under way finish"]
-    if (current, wanted) == (Phase.A0, Phase.A1):
-        steps.append("install the capture triggers on agent_memories and workspaces")
-    if (current, wanted) == (Phase.A2, Phase.A3):
-        steps.append("drain the marks")
-    if (current, wanted) == (Phase.A3, Phase.A2):
-        steps.append("replay the journal into agent_memories")
-    if (current, wanted) == (Phase.A1, Phase.A0):
-        steps.append("remove the capture triggers")
-    steps += [
-        f"set the phase row from {current} to {wanted} if its epoch is still the same, and append the event",
-        "tell the other daemons of this tenant and let writes go on",
-    ]
-    return steps

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "digest", "divergent"),
-    *("quarantined", "backfill"),
+    *("quarantined", "backfill", "override"),
 )
 
 
@@ -75,6 +75,7 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "divergent": _divergent(one.get("divergences")),
         "quarantined": flat.get("quarantined"),
         "backfill": backfill,
+        "override": (one.get("override") or {}).get("why"),
     }
 
 

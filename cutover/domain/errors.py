@@ -24,11 +24,15 @@ CutoverError
 └── OperatorError             a command or a setting is wrong                  exit 1/2
     ├── BadSetting            one variable, its problem, an example            exit 2
     ├── IllegalStep           a phase change that is not allowed               exit 3
+    │   ├── GateClosed        the checks that fail, each with its remedy       exit 3
+    │   └── CertificateVoid   no good certificate for the step, and why        exit 3
     └── BootRefused           the plugin was not healthy in time               exit 4
 
 The face that an error leaves through chooses its shape (`{"error"}`, `{"code","message"}`, JSON-RPC); `status` and
 `code` here are the contract's (domain §3) and v1's (domain §2).
 """
+
+from collections.abc import Mapping
 
 
 class CutoverError(Exception):
@@ -211,6 +215,22 @@ class IllegalStep(OperatorError):
     exit_code = 3
     status = 409
     code = "bad_request"
+
+
+class GateClosed(IllegalStep):
+    """A phase may not be entered. `checks`: those that fail, each with its id, reason and remedy."""
+
+    def __init__(
+        self, message: str, checks: tuple[Mapping[str, object], ...] = (), *, next_step: str | None = None
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.checks = checks
+
+
+class CertificateVoid(IllegalStep):
+    """The certificate that a step needs is missing, void, or not approved."""
+
+    next_step = "cutover phase certificates"
 
 
 class BootRefused(OperatorError):

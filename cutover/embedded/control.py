@@ -7,7 +7,11 @@ from uuid import UUID
 
 import aiohttp
 
-from cutover.embedded.processes import until
+from cutover.embedded.processes import PEOPLE, ChildError, until
+
+_APPROVERS = ("ada", "grace")
+_PASSING = ("healthy plugin", " is closed by ", " is void: ")
+"""Words of refusals that may be over in a moment."""
 
 
 class ControlError(Exception):
@@ -39,18 +43,23 @@ class Control:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Status and JSON of one call. ControlError when there is no answer."""
+    async def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of one call, with the client's token or another. ControlError when there is no answer."""
         if self._session is None:
             raise ControlError("the control client is not open")
+        headers = self._headers if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            async with self._session.request(method, self._base + path, json=body, headers=self._headers) as response:
+            async with self._session.request(method, self._base + path, json=body, headers=headers) as response:
                 return response.status, await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ControlError(f"{method} {path}: {type(error).__name__}: {error}") from None
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        status, answer = await self.call(method, path, body)
+    async def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+    ) -> dict[str, Any]:
+        status, answer = await self.call(method, path, body, token=token)
         if status >= 300:
             raise ControlError(f"{method} {path} was answered {status}: {answer}", status)
         return answer
@@ -61,24 +70,45 @@ class Control:
         """The current phase."""
         return str((await self._ask("GET", "/api/v1/phase"))["phase"])
 
-    async def enter(self, phase: str, *, timeout: float = 30.0) -> None:
-        """One step to `phase`, forward or back. Tried again within `timeout` seconds while the daemon is busy (503), or
-        its plugin just coming back (409)."""
+    async def enter(self, phase: str, *, override: str | None = None, timeout: float = 30.0) -> None:
+        """One step to `phase`, forward or back. Forward as operators go: through the gate, or with an override past it;
+        where approval is needed (A3, A4, every override) ada and grace approve what the client's token asked for.
+
+        Tried again within `timeout` seconds while the daemon is busy (503), its plugin just coming back, the gate still
+        closed, or a certificate void because something changed meanwhile (409); then ControlError with the last answer.
+        """
+        last: list[ControlError] = []
 
         async def entered() -> bool:
             try:
                 current = await self.phase()
                 if current == phase:
                     return True
-                verb = "promote" if phase > current else "rollback"
-                await self._ask("POST", f"/api/v1/phase/{verb}", {"reason": "embedded run", "target": phase})
+                await (self._forward(phase, override) if phase > current else self._back(phase))
             except ControlError as error:
-                if error.status == 503 or (error.status == 409 and "healthy plugin" in str(error)):
+                last[:] = [error]
+                if error.status == 503 or (error.status == 409 and any(word in str(error) for word in _PASSING)):
                     return False
                 raise
             return True
 
-        await until(entered, f"phase {phase}", timeout=timeout, every=0.1)
+        try:
+            await until(entered, f"phase {phase}", timeout=timeout, every=0.1)
+        except ChildError:
+            raise (last[0] if last else ControlError(f"phase {phase}: no answer within {timeout:g} s")) from None
+
+    async def _forward(self, phase: str, override: str | None) -> None:
+        step: dict[str, Any] = {"reason": "embedded run", "target": phase}
+        if override is not None or phase in ("A3", "A4"):
+            asked = {"target": phase, **({} if override is None else {"override": override})}
+            step["certificate"] = (await self._ask("POST", "/api/v1/phase/certify", asked))["hash"]
+            for name in _APPROVERS:
+                approval = {"certificate": step["certificate"], "name": name}
+                await self._ask("POST", "/api/v1/phase/approve", approval, token=PEOPLE[name])
+        await self._ask("POST", "/api/v1/phase/promote", step)
+
+    async def _back(self, phase: str) -> None:
+        await self._ask("POST", "/api/v1/phase/rollback", {"reason": "embedded run", "target": phase})
 
     # -- work -------------------------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class Demo:
     # -- chapters ---------------------------------------------------------------------------------------------------
 
     async def _enter(self, phase: str) -> None:
-        await self._stack.control.enter(phase)
+        await self._stack.control.enter(phase, override="the demo")
         self._phases.append(phase)
         self._progress.say(f"phase {phase} ({_MEANING[phase]})")
 

@@ -7,6 +7,7 @@ and a daemon's own children go with it.
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -29,6 +30,17 @@ class ChildError(Exception):
     """A child did not start, did not become ready or did not end in time; the message ends with its last words."""
 
 
+ADMIN_TOKEN = "embedded-admin-token-0123456789abcdef"  # noqa: S105 -- loopback only, dies with the process
+PEOPLE = {name: f"embedded-token-of-{name}-0123456789abcdef" for name in ("ada", "grace", "edsger")}
+"""Who may approve a phase change beside whoever holds `ADMIN_TOKEN`, each with a token."""
+LOOSENED = {
+    "CUTOVER_GATE_PLUGIN_HEALTHY": "0",
+    "CUTOVER_GATE_SHADOW_CLEAN": "0",
+    "CUTOVER_GATE_BYPASS_WINDOW": "0",
+    "CUTOVER_GATE_SOAK": "0",
+    "CUTOVER_GATE_FOREIGN_WINDOW": "0",
+}
+"""A daemon that lives for minutes cannot wait for days. Its gates show these as loosened."""
 _PORTS = range(12_000, 32_000)
 """Below the ports that the kernel hands out by itself, so that no client's connection can take one meanwhile."""
 _given: set[int] = set()
@@ -275,6 +287,14 @@ def plugin_child(
     return processes.child(name, command, ready_url=f"{url}/v1/health"), url
 
 
+def _tokens_file(directory: Path) -> Path:
+    """The people's tokens, as digests; one file for all daemons, because its path is part of their configuration."""
+    listed = [f'{name} = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"' for name, token in PEOPLE.items()]
+    path = directory / "tokens.toml"
+    path.write_text("\n".join(["[tokens]", *listed, ""]))
+    return path
+
+
 def daemon_child(
     processes: Processes,
     *,
@@ -289,7 +309,6 @@ def daemon_child(
     Without `database_url` its tenants come from the settings.
     """
     ports = [free_port() for _ in range(3)]
-    token = "embedded-admin-token-0123456789abcdef"  # noqa: S105 -- loopback only, dies with the process
     addresses = [f"127.0.0.1:{port}" for port in ports]
     tenant = {"DATABASE_URL": database_url, "MEMORY_PLUGIN_URL": plugin_url, "CUTOVER_TENANT": "sample"}
     environment = {
@@ -297,11 +316,13 @@ def daemon_child(
         "CUTOVER_PLUGIN_LISTEN": addresses[0],
         "CUTOVER_MEMORIES_LISTEN": addresses[1],
         "CUTOVER_OPS_LISTEN": addresses[2],
-        "CUTOVER_ADMIN_TOKEN": token,
+        "CUTOVER_ADMIN_TOKEN": ADMIN_TOKEN,
+        "CUTOVER_ADMIN_TOKENS_FILE": str(_tokens_file(processes.directory)),
+        **LOOSENED,
         **(settings or {}),
     }
     at = Addresses(*(f"http://{address}" for address in addresses))
     child = processes.child(
         name, command or (sys.executable, "-m", "cutover", "serve"), environment, ready_url=f"{at.ops}/readyz"
     )
-    return DaemonChild(child, at, token)
+    return DaemonChild(child, at, ADMIN_TOKEN)

@@ -120,7 +120,7 @@ class Soak:
         return not self._saboteur.planted.open
 
     async def _enter(self, phase: str) -> None:
-        await self._stack.control.enter(phase)
+        await self._stack.control.enter(phase, override="the soak course")
         self._phase = phase
         self._progress.say(f"phase {phase}")
 

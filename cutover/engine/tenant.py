@@ -54,6 +54,7 @@ from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.plugin_process import PluginProcess, check_pgvector
 from cutover.engine.plugin_reads import PluginReads, Reporting
+from cutover.engine.promotion import Promotion
 from cutover.engine.query_sample import QuerySample
 from cutover.engine.read import Reads
 from cutover.engine.readiness import Readiness
@@ -72,6 +73,7 @@ from cutover.engine.way_back import WayBack
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.access import AccessStore
+from cutover.stores.certificates import CertificateStore
 from cutover.stores.database import Database
 from cutover.stores.digest import DigestReader
 from cutover.stores.digest_findings import DigestFindings
@@ -305,6 +307,10 @@ class Tenant:
                 "archive": self.archives.evidence,
             },
         )  # fmt: skip
+        self.promotion = Promotion(
+            self.name, CertificateStore(database), self.phase, self._transition, self._readiness.fresh,
+            options.thresholds, options.config_hash,
+        )  # fmt: skip
 
     @property
     def tokens(self) -> LegacyStore:
@@ -413,6 +419,7 @@ class Tenant:
         """Everything an operator wants to know at a glance; no content, no secrets."""
         return {
             **self._readiness.status(),
+            **await self.promotion.entered(),
             **self.findings.status(),
             "backfill": await self.operations.backfill_status(),
             "kv": self._kv.status(),

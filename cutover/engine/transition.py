@@ -63,6 +63,15 @@ class Changed:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Warrant:
+    """What a promotion consumes. `certificate`: its hash in hex. `judge`: raises where it is void by now; asked right
+    before every try of the step."""
+
+    certificate: str
+    judge: Callable[[], Awaitable[None]]
+
+
 class Transition:
     """Changes one tenant's phase. `steps`: what is particular to each step; those that are not there need nothing."""
 
@@ -103,7 +112,14 @@ class Transition:
             "tell the other daemons of this tenant and let writes go on",
         )
 
-    async def change(self, target: Phase, actor: str, reason: str, expected_epoch: int | None = None) -> Changed:
+    async def change(
+        self,
+        target: Phase,
+        actor: str,
+        reason: str,
+        expected_epoch: int | None = None,
+        warrant: Warrant | None = None,
+    ) -> Changed:
         """Go one step to `target`; raises `IllegalStep` with the reason when the step is not allowed now."""
         async with self._changing:
             before = await self._phase.reload()
@@ -111,7 +127,7 @@ class Transition:
             self._allowed(before, target, expected_epoch)
             await self._forbidden()
             taken = self._step(before.phase, target)
-            attempt = _Attempt(before, target, actor, reason, time.monotonic())
+            attempt = _Attempt(before, target, actor, reason, warrant, time.monotonic())
             try:
                 notes = await taken.prepare(before)
                 done, held = await self._retried(taken, attempt)
@@ -155,6 +171,8 @@ class Transition:
             attempt += 1
             try:
                 await taken.calm()
+                if wanted.warrant is not None:
+                    await wanted.warrant.judge()
                 return await self._held(taken, wanted)
             except StaleEpoch as stale:
                 raise IllegalStep("somebody else changed the phase first", next_step="cutover phase show") from stale
@@ -199,7 +217,12 @@ class Transition:
                 async with asyncio.timeout(taken.hold_seconds):
                     notes = await taken.carry_out(connection)
                     epoch = await self._ledger.set_phase(
-                        connection, wanted.before.epoch, wanted.target, wanted.actor, wanted.reason
+                        connection,
+                        wanted.before.epoch,
+                        wanted.target,
+                        wanted.actor,
+                        wanted.reason,
+                        wanted.certificate,
                     )
                     await wanted.record(connection, "finished", {"epoch": epoch, "notes": list(notes)})
             except TimeoutError as error:
@@ -222,7 +245,13 @@ class _Attempt:
     target: Phase
     actor: str
     reason: str
+    warrant: Warrant | None
     began: float
+
+    @property
+    def certificate(self) -> str | None:
+        """What it consumes."""
+        return None if self.warrant is None else self.warrant.certificate
 
     async def record(self, connection: "Connection | Database", state: str, outcome: dict[str, Any]) -> None:
         """Its task run, which names the runbook that was followed."""

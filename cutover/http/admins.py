@@ -10,11 +10,16 @@ _CONFIGURE = "set CUTOVER_ADMIN_TOKEN (or CUTOVER_ADMIN_TOKENS_FILE) and restart
 _SEND_IT = "send `Authorization: Bearer <token>` with an admin token"
 
 
-class Admins:
-    """The configured admin tokens by the name of who holds each."""
+def token_digest(token: str) -> bytes:
+    """sha256: what is kept of a token. Tokens are long and random, so a plain digest gives none away."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._digests = {name: hashlib.sha256(token.encode()).digest() for name, token in tokens.items()}
+
+class Admins:
+    """The digests (`token_digest`) of the configured admin tokens by the name of who holds each."""
+
+    def __init__(self, digests: Mapping[str, bytes]) -> None:
+        self._digests = dict(digests)
 
     def who(self, authorization: str | None) -> str:
         """The name behind an `Authorization` header.
@@ -28,7 +33,7 @@ class Admins:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("missing admin token", next_step=_SEND_IT)
-        offered = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        offered = token_digest(token.strip())
         found = ""
         for name, digest in self._digests.items():
             if hmac.compare_digest(digest, offered):

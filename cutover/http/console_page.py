@@ -70,7 +70,7 @@ class ConsolePage:
         since = f"since {state.entered_at:%Y-%m-%d %H:%M:%S} UTC, epoch {state.epoch}" if state else ""
         where = f"{state.phase} ({state.phase.meaning})" if state else "phase not confirmed"
         return (
-            f"<h1>{escape(tenant.name)}: {where}</h1><p class=quiet>{since}</p>"
+            f"<h1>{escape(tenant.name)}: {where}</h1><p class=quiet>{since}</p>{_override(status)}"
             f"<h2>Traffic</h2>{_verdict(ready, 'serving', 'not serving')}"
             f"<h2>Phases</h2><ol class=ladder>{''.join(rungs)}</ol>"
             f"<h2>Drift</h2>{_table(status.get('drift'))}"
@@ -138,6 +138,15 @@ def _proof(status: Mapping[str, Any]) -> str:
     if blocking:
         lines.append(_line("fail", f"in quarantine, and blocking the cutover: {blocking}", "cutover quarantine list"))
     return f"<ul class=why>{''.join(lines)}</ul>"
+
+
+def _override(status: Mapping[str, Any]) -> str:
+    """Shown until the phase is left that was entered past a closed gate, or with thresholds below their defaults."""
+    override, loosened = status.get("override"), status.get("loosened") or ()
+    lines = [_line("warn", words, "") for words in loosened]
+    if override is not None:
+        lines.insert(0, _line("fail", f"entered past a closed gate by {override['by']}: {override['why']}", ""))
+    return f"<ul class=why>{''.join(lines)}</ul>" if lines else ""
 
 
 def _line(kind: str, words: str, command: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from cutover.domain.errors import CutoverError, OperatorError, PluginRejected, Refused
+from cutover.domain.errors import CutoverError, GateClosed, OperatorError, PluginRejected, Refused
 
 CONTRACT_CODES = frozenset({"bad_request", "not_found", "forbidden", "internal", "unavailable"})
 """The only codes that the contract knows (domain §3)."""
@@ -33,6 +33,8 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
     """Whether the connection cannot be used any further."""
+    checks: tuple[Mapping[str, object], ...] = ()
+    """The checks that close a gate."""
 
 
 Shape = Callable[[Problem], dict[str, Any]]
@@ -54,7 +56,11 @@ def v1_shape(problem: Problem) -> dict[str, Any]:
 
 def ops_shape(problem: Problem) -> dict[str, Any]:
     """The ops face: what is wrong and, where that is known, what to do next."""
-    return {"error": problem.message, **({"next": problem.next_step} if problem.next_step else {})}
+    return {
+        "error": problem.message,
+        **({"next": problem.next_step} if problem.next_step else {}),
+        **({"checks": list(problem.checks)} if problem.checks else {}),
+    }
 
 
 def code_for(status: int) -> str:
@@ -95,6 +101,7 @@ def _of_ours(error: CutoverError) -> Problem:
         error.details if isinstance(error, PluginRejected) else None,
         headers,
         close=status in (408, 413),
+        checks=error.checks if isinstance(error, GateClosed) else (),
     )
 
 

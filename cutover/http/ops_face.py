@@ -40,7 +40,7 @@ class OpsFace(Face[OpsTenant]):
         self,
         tenants: OpsTenants,
         metrics: Metrics,
-        admin_tokens: Mapping[str, str],
+        admins: Mapping[str, bytes],
         observer: Observer,
         limits: Limits | None = None,
     ) -> None:
@@ -49,7 +49,7 @@ class OpsFace(Face[OpsTenant]):
         self._cache = HealthCache()
         self._leaving = False
         self._starting = False
-        api = ops_api.OpsApi(tenants, Admins(admin_tokens), self._cache)
+        api = ops_api.OpsApi(tenants, Admins(admins), self._cache)
         page = console_page.ConsolePage(tenants, self._cache)
         routes = (*self._routes(), *api.routes(), *page.routes())
         super().__init__("ops", tenants, routes, ops_shape, observer, limits)

@@ -29,10 +29,17 @@ create table cutover.phase_event (
     actor         text not null check (actor <> '' and length(actor) <= 200),
     reason        text not null check (length(reason) <= 2000),
     at            timestamptz not null default clock_timestamp(),
+    certificate   bytea unique,
+    override      text check (override <> ''),
+    loosened      text[] not null default '{}',
     previous_hash bytea not null,
-    hash          bytea not null
+    hash          bytea not null,
+    check (certificate is not null or (override is null and loosened = '{}'))
 );
 comment on table cutover.phase_event is 'Append-only and hash-chained: every change of phase, by whom and why.';
+comment on column cutover.phase_event.certificate is 'The certificate that the step consumed (migration 011): each is consumed once. A way back has none.';
+comment on column cutover.phase_event.override is 'Why the step was taken although its gate was closed; copied from the certificate.';
+comment on column cutover.phase_event.loosened is 'The thresholds that asked for less than their defaults; copied from the certificate.';
 
 create table cutover.mark (
     memory_id   uuid primary key,

@@ -1,12 +1,17 @@
 -- Phase changes, backfill and the counts behind the drift ledger.
 
 -- Compare-and-set the phase, append the event, tell the replicas. The caller holds the phase lock exclusively.
-create function cutover.set_phase(p_epoch bigint, p_to text, p_actor text, p_reason text) returns bigint
+-- p_certificate: what a promotion consumes; it must be good for exactly this step (migration 011).
+create function cutover.set_phase(
+    p_epoch bigint, p_to text, p_actor text, p_reason text, p_certificate bytea default null
+) returns bigint
 language plpgsql as $$
 declare
-    v_from  text;
-    v_epoch bigint;
-    v_at    timestamptz := clock_timestamp();
+    v_from     text;
+    v_epoch    bigint;
+    v_override text;
+    v_loosened text[] := '{}';
+    v_at       timestamptz := clock_timestamp();
 begin
     select s.phase into v_from from cutover.phase_state s where s.id = 1 for update;
     update cutover.phase_state s
@@ -17,8 +22,12 @@ begin
     if not found then
         raise exception 'somebody else changed the phase first' using errcode = 'CU001';
     end if;
-    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at)
-    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at);
+    if p_certificate is not null then
+        select c.override, c.loosened into v_override, v_loosened
+        from cutover.consume_certificate(p_certificate, v_from, p_to, p_epoch) c;
+    end if;
+    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at, certificate, override, loosened)
+    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at, p_certificate, v_override, v_loosened);
     perform pg_notify('cutover_phase', v_epoch::text);
     return v_epoch;
 end $$;

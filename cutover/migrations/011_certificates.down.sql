@@ -1,2 +1,4 @@
 -- Undoes 011_certificates.
-select;
+alter table if exists cutover.phase_event drop constraint if exists phase_event_override_no_secret;
+drop table if exists cutover.approval, cutover.certificate;
+drop function if exists cutover.consume_certificate(bytea, text, text, bigint), cutover.check_approval();

@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from cutover.domain.errors import (
+    CertificateVoid,
     CutoverError,
     DatabaseFault,
     DatabaseUnavailable,
@@ -28,6 +29,8 @@ SQLSTATE_STALE_EPOCH = "CU001"
 """Raised by the functions of schema `cutover` when the caller's epoch is not the current one."""
 SQLSTATE_NOT_NOW = "CU004"
 """Raised by them when a freeze does not fit what the tenant is in; the words are ours and may be shown."""
+SQLSTATE_VOID = "CU005"
+"""Raised by migration 011: the certificate is not good for this, or not by this person."""
 
 _LOCK_STATES = frozenset({"55P03", "40P01", "40001"})
 # 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover);
@@ -48,6 +51,8 @@ def translate(error: Exception) -> CutoverError:
             return StaleEpoch("the tenant's phase changed while this request was on its way")
         if state == SQLSTATE_NOT_NOW:
             return IllegalStep(str(getattr(error, "message", "")), next_step="cutover phase show")
+        if state == SQLSTATE_VOID:
+            return CertificateVoid("the certificate is not, or no longer, good for this")
         if state in _LOCK_STATES:
             return LockTimeout(f"the database could not give a lock in time ({state})", next_step="try again")
         if isinstance(error, asyncpg.QueryCanceledError):

@@ -389,10 +389,18 @@ class Ledger:
     # -- inside a caller's transaction ----------------------------------------
 
     @staticmethod
-    async def set_phase(connection: Connection, epoch: int, to: Phase, actor: str, reason: str) -> int:
-        """Compare-and-set the phase with its event; gives the new epoch."""
+    async def set_phase(
+        connection: Connection, epoch: int, to: Phase, actor: str, reason: str, certificate: str | None = None
+    ) -> int:
+        """Compare-and-set the phase with its event; gives the new epoch. `certificate`: the hash in hex of the one
+        that is consumed; raises `CertificateVoid` where it is not good for this step."""
         value = await connection.fetchval(
-            "select cutover.set_phase($1, $2, $3, $4)", epoch, to.value, redact_note(actor), redact_note(reason)
+            "select cutover.set_phase($1, $2, $3, $4, $5)",
+            epoch,
+            to.value,
+            redact_note(actor),
+            redact_note(reason),
+            None if certificate is None else bytes.fromhex(certificate),
         )
         return int(value)
 

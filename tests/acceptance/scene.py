@@ -113,7 +113,7 @@ class Scene:
         for phase in phases:
             if phase == "A3":
                 await self.control.copy(timeout=SETTLE_SECONDS)
-            await self.control.enter(phase)
+            await self.control.enter(phase, override="a test")
 
     async def drained(self, timeout: float = SETTLE_SECONDS) -> None:
         """No marks and no open intents are left."""

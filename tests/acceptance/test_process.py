@@ -192,7 +192,7 @@ async def test_the_plugin_command_is_started_restarted_and_stopped_last(
         )
         await daemon.child.start()
         async with Control(daemon.at.ops, daemon.admin_token) as control:
-            await control.enter("A1")
+            await control.enter("A1", override="a test")
             caller = MemoriesCaller(Http(session, daemon.at.memories))
 
             async def again() -> bool:

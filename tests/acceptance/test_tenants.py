@@ -82,7 +82,7 @@ async def test_three_tenants_in_three_phases_and_a_dead_plugin_of_one(
             for phase in PHASES[each.name]:
                 if phase == "A3":
                     await controls[each.name].copy(timeout=30)
-                await controls[each.name].enter(phase)
+                await controls[each.name].enter(phase, override="a test")
             assert await controls[each.name].phase() == PHASES[each.name][-1]
 
         traffic = {

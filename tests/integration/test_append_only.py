@@ -7,9 +7,11 @@ import asyncpg
 import pytest
 
 from cutover.stores import migrate
+from cutover.stores.certificates import CertificateStore
 from cutover.stores.database import Database
 from cutover.stores.procedures import Procedures
 from cutover.stores.runs import Runs
+from tests.certificates import certificate
 
 # Table, and a column to change in it.
 TABLES = {
@@ -17,6 +19,8 @@ TABLES = {
     "task_checkpoint": "data = '{}'",
     "memory_procedure_version": "body = 'other'",
     "memory_procedure_event": "package = '9'",
+    "certificate": "override = 'other'",
+    "approval": "approver = 'other'",
 }
 _TABLES_WITH_THE_TRIGGER = """
 SELECT DISTINCT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
@@ -46,7 +50,10 @@ async def filled(url: str) -> AsyncIterator[Database]:
         await Procedures(database).seed("1.0")
         run = await Runs(database).begin("backfill", "test", {})
         await Runs(database).checkpoint(run, {"scanned": 1})
-        await database.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test')")
+        kept = CertificateStore(database)
+        await kept.issue(made := certificate(await kept.now()))
+        await kept.approve(made.hash, "grace")
+        await database.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test', $1)", bytes.fromhex(made.hash))
         yield database
     finally:
         await database.close()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from cutover.domain.phase import Phase
+from cutover.embedded.control import Control
 from cutover.embedded.postgres import EmbeddedPostgres
 from cutover.embedded.processes import until
 from tests.served import Served, served
@@ -98,6 +99,8 @@ async def test_metrics_are_negotiated(http: httpx.AsyncClient) -> None:
 
 
 CONTROLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("phase/certify", {"target": "A1"}),
+    ("phase/approve", {"certificate": "0" * 64}),
     ("phase/promote", {"reason": "test"}),
     ("phase/rollback", {"reason": "test"}),
     ("sweeps", {"kind": "count"}),
@@ -125,7 +128,7 @@ async def test_without_a_configured_token_control_is_refused_with_the_way_out(po
         return httpx.post(url, json={"reason": "test"}, headers={"Authorization": "Bearer anything"})
 
     def run() -> httpx.Response:
-        with served(postgres, settings={"CUTOVER_ADMIN_TOKEN": ""}) as made:
+        with served(postgres, settings={"CUTOVER_ADMIN_TOKEN": "", "CUTOVER_ADMIN_TOKENS_FILE": ""}) as made:
             return refused(made)
 
     answer = await asyncio.to_thread(run)
@@ -169,15 +172,21 @@ async def test_a_phase_change_records_who_and_why(
     assert any("a very particular reason" in row["event"] and "alice" in row["event"] for row in recorded)
 
 
-async def test_sweep_and_backfill_over_the_api(http: httpx.AsyncClient, admin: dict[str, str]) -> None:
+async def enters(made: Served, *phases: str) -> None:
+    """For tests that are about something else."""
+    async with Control(made.daemon.at.ops, made.daemon.admin_token) as control:
+        for phase in phases:
+            await control.enter(phase, override="a test")
+
+
+async def test_sweep_and_backfill_over_the_api(http: httpx.AsyncClient, admin: dict[str, str], running: Served) -> None:
     async def post(path: str, body: dict[str, Any], status: int = 200) -> dict[str, Any]:
         answer = await http.post(f"/api/v1/{path}", json=body, headers=admin)
         assert answer.status_code == status, answer.text
         told: dict[str, Any] = answer.json()
         return told
 
-    for _ in range(2):
-        await post("phase/promote", {"reason": "test"})
+    await enters(running, "A1", "A2")
     try:
         planned = await post("backfill", {"mode": "dry-run"})
         assert planned
@@ -204,8 +213,7 @@ async def test_sweep_and_backfill_over_the_api(http: httpx.AsyncClient, admin: d
         assert body["target"] == "A3"
         assert "two approvals" in body["notes"][0]
     finally:
-        for _ in range(2):
-            await post("phase/rollback", {"reason": "test"})
+        await enters(running, "A1", "A0")
 
 
 async def test_tenants_and_status_in_all_three_places(http: httpx.AsyncClient) -> None:

@@ -68,7 +68,7 @@ async def test_several_tenants_without_a_default(make_database: MakeDatabase, tm
             for name, plugin in zip(NAMES, plugins, strict=True):
                 await becomes(http, f"/tenants/{name}/readyz/checks/plugin", 200, "pass")
                 async with Control(daemon.at.ops, daemon.admin_token, tenant=name) as control:
-                    await control.enter("A1")
+                    await control.enter("A1", override="a test")
                 await becomes(http, "/readyz", 200, "pass" if name == "alpha" else "warn")
                 plugin.kill()
                 await becomes(http, f"/tenants/{name}/readyz", 503, "fail")

@@ -19,7 +19,7 @@ from cutover.cli import healthcheck, main, output
 from cutover.cli.backfill import news, progress_line
 from cutover.cli.failure import CommandFailed, exit_code, explain
 from cutover.cli.ops_url import environment, ops_url
-from cutover.cli.phase import _neighbour, _shown, planned_steps
+from cutover.cli.phase import _neighbour, _shown
 from cutover.cli.root import VERBS
 from cutover.cli.status import summary
 from cutover.domain.errors import (
@@ -337,12 +337,6 @@ def test_off_a_terminal_a_wait_is_told_and_so_is_its_end() -> None:
         last = now
     assert lines == ["", "rate", "plugin", "", "queue"]
     assert news({**told, "remaining": 75}, last) == (2, "")
-
-
-def test_planned_steps_name_what_a_change_does() -> None:
-    assert any("capture triggers" in step for step in planned_steps(Phase.A0, Phase.A1))
-    assert any("journal" in step for step in planned_steps(Phase.A3, Phase.A2))
-    assert all("epoch" in " ".join(planned_steps(Phase(f"A{n}"), Phase(f"A{n + 1}"))) for n in range(3))
 
 
 def test_a_change_is_shown_once_and_its_notes_as_sentences() -> None:

@@ -8,13 +8,14 @@ import pytest
 from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import Forbidden, IllegalStep, InvalidRequest, Unauthenticated
 from cutover.domain.phase import Phase, PhaseState
-from cutover.http.admins import Admins
+from cutover.http.admins import Admins, token_digest
 from cutover.http.health_cache import HealthCache
-from cutover.http.ops_api import BackfillBody, PhaseBody, _target
+from cutover.http.ops_api import BackfillBody
 from cutover.http.ops_control import parse_body
+from cutover.http.ops_phase import ApproveBody, PhaseBody, PromoteBody, _target
 from cutover.http.ops_sweeps import SweepBody
 
-ADMINS = Admins({"admin": "first-token", "alice": "second-token"})
+ADMINS = Admins({"admin": token_digest("first-token"), "alice": token_digest("second-token")})
 
 
 @pytest.mark.parametrize(
@@ -63,13 +64,12 @@ def test_only_the_next_step_in_the_direction_asked_for_is_taken(
     current: Phase, target: Phase | None, forward: bool
 ) -> None:
     wanted = current.order + (1 if forward else -1)
-    body = PhaseBody(reason="because", target=target)
     legal = 0 <= wanted <= 4 and target in (None, f"A{wanted}") and current is not Phase.A4
     if legal:
-        assert _target(state(current), body, forward=forward) == f"A{wanted}"
+        assert _target(state(current), target, forward=forward) == f"A{wanted}"
     else:
         with pytest.raises(IllegalStep) as refused:
-            _target(state(current), body, forward=forward)
+            _target(state(current), target, forward=forward)
         assert refused.value.next_step
 
 
@@ -88,6 +88,10 @@ def test_control_bodies_name_the_field_and_what_the_call_takes() -> None:
         (PhaseBody, b'{"reason": "x", "target": "A5"}', "target"),
         (PhaseBody, b'{"reason": "x", "expected_epoch": "1"}', "expected_epoch"),
         (PhaseBody, b'{"reason": "x", "epoch": 1}', "epoch"),
+        (PhaseBody, b'{"reason": "x", "certificate": "0123456789abcdef"}', "certificate"),
+        (PromoteBody, b'{"reason": "x", "certificate": "0123456"}', "certificate"),
+        (PromoteBody, b'{"reason": "x", "certificate": "0123456g"}', "certificate"),
+        (ApproveBody, b"{}", "certificate"),
         (SweepBody, b'{"kind": "checksum"}', "kind"),
         (BackfillBody, b"{}", "mode"),
         (BackfillBody, b'{"mode": "verify"}', "mode"),

@@ -1,6 +1,7 @@
 """Settings: every wrong value is one line that names the variable, the problem and an example (quality §4)."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_defaults_are_the_designs(tmp_path: Path) -> None:
     (tenant,) = settings.tenants
     assert (tenant.name, tenant.default, tenant.plugin_database_url) == ("default", True, None)
     assert settings.warnings == ()
-    assert dict(settings.admin_tokens) == {}
+    assert dict(settings.admins) == {}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2", 2.0), ("2s", 2.0), ("1500ms", 1.5), ("0.5", 0.5), ("0.5m", 30.0)])
@@ -214,6 +215,10 @@ def test_redacted_shows_no_secret_and_the_hash_follows_the_settings(tmp_path: Pa
     other_password = load_with(tmp_path, **{**secret, "CUTOVER_ADMIN_TOKEN": "hunter3hunter3hunter3"})
     assert settings.config_hash() == other_password.config_hash()
     assert settings.config_hash() != load_with(tmp_path, **secret, CUTOVER_REFUSE="writes").config_hash()
+    elsewhere = load_with(tmp_path, **secret, CUTOVER_OPS_LISTEN="127.0.0.1:1234", CUTOVER_LOG_FORMAT="json")
+    assert settings.config_hash() == elsewhere.config_hash()
+    gate = load_with(tmp_path, **secret, CUTOVER_GATE_SOAK="1h")
+    assert settings.config_hash() != gate.config_hash()
 
 
 def test_masked_url_keeps_what_is_no_secret() -> None:
@@ -226,24 +231,56 @@ def test_admin_tokens_name_their_holders(tmp_path: Path) -> None:
     token = tmp_path / "alice"
     token.write_text("alice-alice-alice-alice\n")
     tokens = tmp_path / "tokens.toml"
-    tokens.write_text(f'[tokens]\nalice = "file:{token}"\nbob = "env:BOB"\n')
+    digests = {name: sha256(f"{name}-{name}-{name}-{name}".encode()).hexdigest() for name in ("carol", "dave")}
+    tokens.write_text(
+        f'[tokens]\nalice = "file:{token}"\nbob = "env:BOB"\n'
+        f'carol = "sha256:{digests["carol"]}"\n"dave@example" = "{digests["dave"].upper()}"\n'
+    )
     variables = {
         "CUTOVER_ADMIN_TOKENS_FILE": str(tokens),
         "BOB": "bob-bob-bob-bob-bob",
         "CUTOVER_ADMIN_TOKEN": "env:ROOT",
         "ROOT": "root-root-root-root",
     }
-    assert dict(load_with(tmp_path, **variables).admin_tokens) == {
+    settings = load_with(tmp_path, **variables)
+    held = {
         "admin": "root-root-root-root",
         "alice": "alice-alice-alice-alice",
         "bob": "bob-bob-bob-bob-bob",
+        "carol": "carol-carol-carol-carol",
+        "dave@example": "dave-dave-dave-dave",
     }
+    assert settings.admins == {name: sha256(text.encode()).digest() for name, text in held.items()}
+    assert settings.redacted()["admins"] == sorted(held)
     assert "same token" in error_of(tmp_path, {**GOOD, **variables, "BOB": "root-root-root-root"})
+    assert "same token" in error_of(tmp_path, {**GOOD, **variables, "BOB": "alice-alice-alice-alice"})
     assert "shorter than 16" in error_of(tmp_path, {**GOOD, **variables, "BOB": "bob"})
-    tokens.write_text('[tokens]\nalice = "alice-alice-alice-alice"\n')
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('ada = "ada-ada-ada-ada-ada"', "ada holds a secret in plain text"),
+        ('ada = "sha256:ada-ada-ada-ada-ada"', "ada is no sha256: 64 hex digits must follow"),
+        (f'ada = "{"0" * 63}"', "ada holds a secret in plain text"),
+        (f'ada = "sha512:{"0" * 64}"', "ada holds a secret in plain text"),
+        (f'admin = "{"0" * 64}"', "admin is the name of CUTOVER_ADMIN_TOKEN"),
+        (f'"" = "{"0" * 64}"', "'' is no name"),
+        (f'"ada lovelace" = "{"0" * 64}"', "'ada lovelace' is no name"),
+        (f'ada = "{"0" * 64}"\ngrace = "sha256:{"0" * 64}"', "grace has the same token as somebody else"),
+        ('ada = "env:NOBODY"', "env:NOBODY, which is not set"),
+        ("", "has no table [tokens]"),
+    ],
+)
+def test_a_bad_line_of_the_tokens_file_is_named_and_not_repeated(tmp_path: Path, line: str, problem: str) -> None:
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(f"[tokens]\n{line}\n")
+    variables = {"CUTOVER_ADMIN_TOKENS_FILE": str(tokens), "CUTOVER_ADMIN_TOKEN": "root-root-root-root"}
     message = error_of(tmp_path, {**GOOD, **variables})
-    assert "plain text" in message
-    assert "alice-alice" not in message
+    assert message.startswith("CUTOVER_ADMIN_TOKENS_FILE")
+    assert problem in message
+    assert "example" in message
+    assert "ada-ada" not in message
 
 
 TENANTS = """
