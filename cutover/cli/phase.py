@@ -1,6 +1,5 @@
-"""`cutover phase show|promote|rollback`: where a tenant stands, and one step.
-
-Certificates and approvals are in `phase_approval.py`.
+"""`cutover phase promote|rollback`: one step. `show` and `check` are in `phase_show.py`, certificates and approvals in
+`phase_approval.py`.
 """
 
 import getpass
@@ -11,6 +10,7 @@ import click
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.cli.phase_approval import approve, certificates, certify, token_option
+from cutover.cli.phase_show import check, phase_of, show
 from cutover.domain.phase import Phase, step
 
 if TYPE_CHECKING:
@@ -22,44 +22,11 @@ def phase() -> None:
     """Show or change a tenant's phase."""
 
 
+phase.add_command(show)
+phase.add_command(check)
 phase.add_command(certify)
 phase.add_command(approve)
 phase.add_command(certificates)
-
-
-@phase.command()
-@tenant_option
-@output_option
-def show(tenant: str | None, form: str) -> None:
-    """Show the phase, and every check of the next one with its reason and remedy."""
-    from cutover.cli.ops_client import Ops
-
-    with Ops(tenant=tenant) as ops:
-        status = ops.get("/api/v1/status")
-        current = _phase_of(status)
-        target = Phase(f"A{min(current.order + 1, 4)}")
-        _, report = ops.health(f"/readyz/{target}")
-    checks = [
-        {"check": name, "status": check["status"], "reason": check["output"], "next": check.get("next", "")}
-        for name, found in report.get("checks", {}).items()
-        for check in found
-    ]
-    shown: dict[str, Any] = {
-        "tenant": status.get("tenant"),
-        "phase": current,
-        "meaning": current.meaning,
-        "epoch": status.get("epoch"),
-        "entered_at": status.get("entered_at"),
-        "override": status.get("override"),
-        "loosened": status.get("loosened"),
-        "next": target,
-    }
-    if form in ("json", "yaml"):
-        emit({**shown, "checks": checks}, form)
-        return
-    emit(shown, form)
-    say(f"\nchecks of {target}:")
-    emit(checks, form, ("check", "status", "reason", "next"))
 
 
 @phase.command()
@@ -91,18 +58,6 @@ def rollback(**options: Any) -> None:
     _change(-1, {}, **options)
 
 
-def _phase_of(status: dict[str, Any]) -> Phase:
-    try:
-        return Phase(status["phase"])
-    except (KeyError, ValueError):
-        raise CommandFailed(
-            "the phase is not known",
-            "the daemon could not confirm it with the tenant's database",
-            "cutover doctor",
-            DIVERGENT,
-        ) from None
-
-
 def _change(
     direction: int,
     more: dict[str, Any],
@@ -120,7 +75,7 @@ def _change(
 
     with Ops(tenant=tenant, timeout=90.0, token_file=token_file) as ops:
         status = ops.get("/api/v1/status")
-        current = _phase_of(status)
+        current = phase_of(status)
         wanted = Phase(target) if target else _neighbour(current, direction)
         if (wrong := step(current, wanted)) is not None:
             raise CommandFailed(f"{current} to {wanted} is not a step", wrong, "cutover phase show", DIVERGENT)
