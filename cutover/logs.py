@@ -252,6 +252,7 @@ class LogObserver:
             events.BackfillAdvanced: self._backfill,
             events.KvSwitched: self._kv,
             events.SoakReset: self._soak_reset,
+            events.ThresholdsTold: self._thresholds,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
         }
@@ -373,6 +374,10 @@ class LogObserver:
             quarantined=event.quarantined,
             journal_rows=event.journal_rows,
         )
+
+    def _thresholds(self, event: events.ThresholdsTold) -> None:
+        if loosened := sorted(name for name, looser in event.loosened.items() if looser):
+            self._log.warning("gate.thresholds_loosened", tenant=event.tenant, thresholds=loosened)
 
     def _gate(self, event: events.GateJudged) -> None:
         closed = sorted(check for check, passes in event.checks.items() if not passes)

@@ -32,6 +32,7 @@ from cutover.domain.divergence import DivergenceClass
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 from cutover.domain.recall import DEPTH, Direction
+from cutover.domain.thresholds import THRESHOLDS
 
 OTHER: Final = "other"
 
@@ -243,6 +244,12 @@ class Metrics:
         self.gate_check = self._gauge(
             "cutover_gate_check", "1 while a check of the phase's gate passes, else 0.", "tenant", "phase", "check"
         )
+        self.threshold_loosened = self._gauge(
+            "cutover_gate_threshold_loosened",
+            "1 where a gate's threshold asks for less than its default, else 0.",
+            "tenant",
+            "threshold",
+        )
         self.backfill_throttled = self._gauge(
             "cutover_backfill_throttled", "1 for what holds the backfill back, else 0.", "tenant", "reason"
         )
@@ -351,6 +358,7 @@ class MetricsObserver:
             events.SweepCanary: self._sweep_canary,
             events.RecallCompared: self._recall,
             events.GateJudged: self._gate,
+            events.ThresholdsTold: self._thresholds,
             events.BackfillAdvanced: self._backfill,
             events.KvSwitched: self._kv,
             events.SoakTold: self._soak,
@@ -510,6 +518,10 @@ class MetricsObserver:
         for check in check_ids(event.target):
             self._child(self._metrics.gate_check, event.tenant, event.target.value, check).set(event.checks[check])
 
+    def _thresholds(self, event: events.ThresholdsTold) -> None:
+        for name in THRESHOLDS:
+            self._child(self._metrics.threshold_loosened, event.tenant, name).set(event.loosened[name])
+
     def _backfill(self, event: events.BackfillAdvanced) -> None:
         m = self._metrics
         for outcome in BACKFILL_OUTCOMES:
@@ -576,6 +588,7 @@ def _known_label_sets(
         (m.sweep_canary, FAULTS),
         (m.backfill_rows, BACKFILL_OUTCOMES),
         (m.backfill_throttled, (*THROTTLES, OTHER)),
+        (m.threshold_loosened, THRESHOLDS),
         (m.task_checkpoint, ("backfill",)),
         (m.shadow_reads, SHADOW_OUTCOMES),
         (m.recall_visibility, VISIBILITY),

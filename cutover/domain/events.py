@@ -265,6 +265,13 @@ class SoakReset(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ThresholdsTold(Event):
+    """What this daemon's gates were told to ask for: per threshold, whether it is looser than its default."""
+
+    loosened: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
     """A background task met an error it can go on from; what ends a task ends the daemon."""
 

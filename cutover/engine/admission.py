@@ -12,6 +12,7 @@ from cutover.domain.phase import PhaseState
 from cutover.domain.requests import Caller
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.shadow_time import WriteTally
 
 HELD_SECONDS = 1.5
 """How long after its arrival a write may wait for a change of phase. Callers give up at 2 s (domain §2)."""
@@ -31,6 +32,7 @@ class Admission:
         self,
         phase: PhaseWatch,
         health: PluginHealthMonitor,
+        tally: WriteTally,
         *,
         refuse: Literal["all", "writes"],
         max_in_flight: int,
@@ -38,6 +40,7 @@ class Admission:
     ) -> None:
         self._phase = phase
         self._health = health
+        self._tally = tally
         self._refuse = refuse
         self._max_in_flight = max_in_flight
         self._max_backlog = max_backlog
@@ -86,7 +89,12 @@ class Admission:
 
     @contextmanager
     def write(self) -> Iterator[PhaseState]:
-        """Let one write in, or raise `Refused`."""
+        """Let one write in, or raise `Refused`. What becomes of it is counted."""
+        with self._tally.one(), self._let_in() as state:
+            yield state
+
+    @contextmanager
+    def _let_in(self) -> Iterator[PhaseState]:
         state = self._open()
         if state.phase.needs_plugin:
             self._plugin()

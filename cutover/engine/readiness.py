@@ -14,12 +14,12 @@ from typing import Any
 
 from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import CutoverError
-from cutover.domain.events import GateJudged, Observer
+from cutover.domain.events import GateJudged, Observer, ThresholdsTold
 from cutover.domain.evidence import Evidence
 from cutover.domain.gate import ahead, every_check, gate, notes, readiness_for, serving
 from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
-from cutover.domain.thresholds import GateThresholds
+from cutover.domain.thresholds import THRESHOLDS, GateThresholds
 from cutover.engine.admission import Admission
 from cutover.engine.backfill import Backfill
 from cutover.engine.digest_sweep import DigestSweeper
@@ -179,6 +179,8 @@ class Readiness:
 
     async def watch_gates(self) -> None:
         """Judge every phase's gate now and then, for the metrics: an alert must not depend on somebody looking."""
+        loosened = {each.name for each in self._thresholds.loosened()}
+        self._observer(ThresholdsTold(self._tenant, {name: name in loosened for name in THRESHOLDS}))
         while True:
             evidence = await self.gather()
             for target in Phase:

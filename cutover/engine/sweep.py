@@ -51,7 +51,16 @@ class CountSweep:
 class CountSweeper:
     """Runs count sweeps for one tenant. `counter` is None for a contract-only plugin: nothing can be counted there."""
 
-    def __init__(self, tenant: str, counter: DriftCounter | None, runs: Runs, observer: Observer) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        counter: DriftCounter | None,
+        runs: Runs,
+        observer: Observer,
+        *,
+        keep_days: int = _KEEP_DAYS,
+    ) -> None:
+        self._keep_days = max(keep_days, _KEEP_DAYS)
         self._tenant = tenant
         self._counter = counter
         self._runs = runs
@@ -72,7 +81,7 @@ class CountSweeper:
                 )
             self.last = sweep
             await self._runs.finish(run, "failed" if sweep.outcome == "failed" else "finished", sweep.as_json())
-            await self._runs.prune(KIND, _KEEP_DAYS)
+            await self._runs.prune(KIND, self._keep_days)
             self._observer(
                 SweepFinished(self._tenant, "count", sweep.outcome, sweep.seconds, sweep.coverage, sweep.ledger)
             )

@@ -6,6 +6,7 @@ of one cannot touch another.
 
 import asyncio
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -64,6 +65,7 @@ from cutover.engine.record import Record
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
+from cutover.engine.shadow_time import ShadowTime, WriteTally
 from cutover.engine.soak_clock import SoakClock
 from cutover.engine.stand_up import StandDown, StandUp
 from cutover.engine.sweep import CountSweeper
@@ -93,6 +95,7 @@ from cutover.stores.procedures import Procedures
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
+from cutover.stores.shadow import ShadowStore
 from cutover.stores.soak import SoakStore
 from cutover.stores.strays import PluginStrays
 
@@ -175,9 +178,12 @@ class Tenant:
             breaker_policy=options.breaker_policy,
             owner=ledger.owner,
         )
+        shadow = ShadowStore(database)
+        self._tally = WriteTally(self.name, shadow, self.phase, observer)
         self.admission = Admission(
             self.phase,
             self.health,
+            self._tally,
             refuse=options.refuse,
             max_in_flight=options.max_in_flight,
             max_backlog=options.max_backlog,
@@ -193,7 +199,7 @@ class Tenant:
             senders=options.reconciler_senders, timeout=options.plugin_timeout, quarantine=options.quarantine,
         )  # fmt: skip
         writes = WritePath(
-            self.name, ledger, self.phase, deliverer, self._settler, inflight, observer,
+            self.name, ledger, self.phase, deliverer, self._settler, inflight, observer, self._tally,
             delivery_deadline=options.delivery_deadline, quarantine=options.quarantine,
         )  # fmt: skip
         self.legacy = LegacyStore(database)
@@ -228,7 +234,9 @@ class Tenant:
             if plugin_database is None
             else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE, FAULTS_NAMESPACE))
         )
-        self._sweeper = CountSweeper(self.name, counter, runs, observer)
+        # The gate of A2 asks for clean sweeps over this time: they must be there to be asked for.
+        keep_days = 1 + math.ceil(options.thresholds.shadow_clean / 86_400)
+        self._sweeper = CountSweeper(self.name, counter, runs, observer, keep_days=keep_days)
         self.digests, self._verifier = _proof(
             options, database, plugin_database, client, gate, runs, observer, self._creation_times
         )
@@ -292,6 +300,10 @@ class Tenant:
         )
         self._access = AccessWatch(self.name, AccessStore(database), self.phase, observer)
         database.own_work.wanted = lambda: self._access.wanted
+        shadow_time = ShadowTime(
+            shadow, self._tally, self.phase, contract_only=plugin_database is None,
+            gap=3 * (options.digest_interval if plugin_database is None else options.sweep_interval),
+        )  # fmt: skip
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
             self._backfill, self._recall, self.digests, plugin_database, gate, observer,
@@ -300,6 +312,7 @@ class Tenant:
             digest_max_age=1.5 * options.digest_full_interval,
             thresholds=options.thresholds,
             sources={
+                "shadow": shadow_time.evidence,
                 "soak": self._soak.evidence,
                 "access": self._access.evidence,
                 "drop": self.drops.evidence,
@@ -387,6 +400,7 @@ class Tenant:
         yield f"kv {self.name}", self._kv.run
         yield f"soak {self.name}", self._soak.run
         yield f"freeze {self.name}", self.freeze.run
+        yield f"write-tally {self.name}", self._tally.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run
@@ -401,6 +415,7 @@ class Tenant:
         with contextlib.suppress(TimeoutError):  # what is not told now falls due after T_z and is delivered once more
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await self._settler.flush()
+                await self._tally.flush()
                 await self._creation_times.flush()
 
     async def readiness(self) -> HealthReport:

@@ -45,6 +45,7 @@ from cutover.engine.delivery import Deliverer, Delivery, Outcome, failure_note, 
 from cutover.engine.inflight import Inflight
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.settle import Settler
+from cutover.engine.shadow_time import WriteTally
 from cutover.engine.verdicts import no_from_plugin
 from cutover.stores.ledger import JournalCommit, Ledger, LegacyCreate, Settlement, WriteResult
 
@@ -78,6 +79,7 @@ class WritePath:
         settler: Settler,
         inflight: Inflight,
         observer: Observer,
+        tally: WriteTally,
         *,
         delivery_deadline: float,
         quarantine: float,
@@ -89,6 +91,7 @@ class WritePath:
         self._settler = settler
         self._inflight = inflight
         self._observer = observer
+        self._tally = tally
         self._deadline = delivery_deadline
         self._quarantine = quarantine
         # A request's own send ends by the deadline; T_z after that the plugin cannot act on it any more.
@@ -331,6 +334,8 @@ class WritePath:
         send = self._deliverer.forget if forget else self._deliverer.upsert
         delivery = await send(result, caller.arrived + self._deadline, headers=headers)
         self._settle(result, delivery)
+        if delivery.outcome in (Outcome.FAILED, Outcome.AMBIGUOUS):
+            self._tally.undelivered()
         return Shadow.DELIVERED if delivery.outcome is Outcome.DELIVERED else Shadow.PENDING
 
     def _settle(self, result: WriteResult, delivery: Delivery) -> None:

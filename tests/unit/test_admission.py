@@ -10,13 +10,15 @@ from uuid import UUID
 import pytest
 
 from cutover.domain.breaker import BreakerPolicy, Probe, ProbePolicy
-from cutover.domain.errors import Refused
+from cutover.domain.errors import InvalidRequest, Refused
 from cutover.domain.phase import Phase, PhaseState
 from cutover.engine.admission import Admission
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
+from cutover.engine.shadow_time import WriteTally
 from cutover.stores.ledger import Ledger
 from cutover.stores.plugin import PluginClient
+from cutover.stores.shadow import ShadowStore
 
 REFUSE: tuple[Literal["all", "writes"], ...] = ("all", "writes")
 
@@ -47,9 +49,10 @@ def door(
     phase: Phase | None, *, up: bool = True, breaker_open: bool = False, refuse: Literal["all", "writes"] = "all",
     age: float = 0.0, most: int = 2, backlog: int = 10,
 ) -> Admission:  # fmt: skip
+    phases = watch(phase, age=age)
     return Admission(
-        watch(phase, age=age), health(up=up, breaker_open=breaker_open), refuse=refuse, max_in_flight=most,
-        max_backlog=backlog,
+        phases, health(up=up, breaker_open=breaker_open), WriteTally("t", cast(ShadowStore, None), phases, print),
+        refuse=refuse, max_in_flight=most, max_backlog=backlog,
     )  # fmt: skip
 
 
@@ -123,3 +126,28 @@ def test_an_error_inside_leaves_the_door_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError), made.write():
         raise ZeroDivisionError
     assert made.in_flight == 0
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_writes_are_counted_in_a1_only_the_refused_ones_with_them(phase: Phase) -> None:
+    made = door(phase)
+    assert verdict(made.write()) == "in"
+    made._health.breaker.trip(time.monotonic(), "for the test")
+    verdict(made.write())
+    assert made._tally._pending == ({1: (2, 1)} if phase is Phase.A1 else {})
+
+
+def test_what_its_caller_got_wrong_and_what_is_refused_by_design_is_not_counted() -> None:
+    made = door(Phase.A1)
+    with pytest.raises(InvalidRequest), made.write():
+        raise InvalidRequest("content is empty")
+    made.draining = True
+    assert verdict(made.write()) == "draining"
+    assert made._tally._pending == {}
+
+
+def test_a_write_that_did_not_reach_the_plugin_is_one_error_among_the_writes() -> None:
+    made = door(Phase.A1)
+    with made.write():
+        made._tally.undelivered()
+    assert made._tally._pending == {1: (1, 1)}

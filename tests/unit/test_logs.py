@@ -16,6 +16,7 @@ from cutover.domain import events
 from cutover.domain.drift import DriftLedger
 from cutover.domain.errors import DatabaseFault
 from cutover.domain.phase import Phase
+from cutover.domain.thresholds import THRESHOLDS
 
 SECRETS = ("hunter2hunter2hunter2", "ghp_abcdefghijklmnopqrst", "the memory's own words")
 
@@ -184,6 +185,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "recall.compared",
         "backfill.advanced",
         "gate.judged",
+        "gate.thresholds_loosened",
         "kv.capture",
         "soak.told",
         "soak.reset",
@@ -224,6 +226,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.RecallCompared(t, 1.0, None, 12, {"plugin_shows_more": 1})
     yield events.BackfillAdvanced(t, 500, 20, 3, 0, 1, 4500, 1000.0, 4.5, "", True)
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
+    yield events.ThresholdsTold(t, dict.fromkeys(THRESHOLDS, True))
     yield events.KvSwitched(t, on=True, did="installed")
     yield events.SoakTold(t, 60.0, 3600.0)
     yield events.SoakReset(t, "a sweep was divergent", 60.0)

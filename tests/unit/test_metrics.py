@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cutover.domain import events
 from cutover.domain.drift import DriftLedger
 from cutover.domain.phase import Phase
+from cutover.domain.thresholds import THRESHOLDS
 from cutover.http.mcp_tools import TOOLS
 from cutover.metrics import MARK_ORIGINS, OPERATIONS, REFUSALS, Metrics, MetricsObserver
 
@@ -92,6 +93,7 @@ def every_event() -> list[events.Event]:
         events.SweepCanary(t, "digest", {"missing": 2, "extra": 2}, {"missing": 1, "extra": 2}, False),
         events.BackfillAdvanced(t, 500, 300, 40, 20, 1, 4500, 1000.0, 4.5, "queue", True),
         events.GateJudged(t, Phase.A0, {"database": True, "schema": False}),
+        events.ThresholdsTold(t, {name: name == "soak" for name in THRESHOLDS}),
         events.KvSwitched(t, on=True, did="installed"),
         events.SoakTold(t, 60.0, 3600.0),
         events.SoakReset(t, "a sweep was divergent", 60.0),

@@ -1,0 +1,2 @@
+-- Undoes 016_shadow.
+drop table cutover.write_tally;
