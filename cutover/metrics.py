@@ -26,56 +26,34 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from cutover.domain import events
-from cutover.domain.backfill import REASONS
-from cutover.domain.breaker import BreakerState
-from cutover.domain.divergence import DivergenceClass
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
-from cutover.domain.recall import DEPTH, Direction
-from cutover.domain.thresholds import THRESHOLDS
-
-OTHER: Final = "other"
-
-OPERATIONS: Final = {
-    "plugin": ("health", "put_namespace", "patch_namespace", "delete_namespace", "commit", "search", "forget"),
-    "memories": ("list_memories", "create_memory", "edit_memory", "delete_memory", "session_search", "pass_through"),
-    "mcp": (
-        *("mcp", "mcp_stream", "commit_memory", "recall_memory", "commit_memory_v2", "search_memory"),
-        *("commit_summary", "list_writable_namespaces", "list_readable_namespaces", "forget_memory"),
-    ),
-}
-REQUEST_OUTCOMES: Final = ("ok", "client_error", "refused", "error")
-REFUSALS: Final = (
-    "plugin_unhealthy",
-    "breaker_open",
-    "backlog",
-    "overload",
-    "phase_unconfirmed",
-    "draining",
-    "database",
-    "held",
-    "namespace_closed",
-    "busy",
-    "unresolved",
+from cutover.domain.recall import DEPTH
+from cutover.metric_labels import (
+    BACKFILL_OUTCOMES,
+    BREAKER_STATES,
+    CAUSES,
+    DELIVERY_OUTCOMES,
+    DELIVERY_PATHS,
+    DIVERGENCES,
+    FAULTS,
+    MARK_ORIGINS,
+    OPERATIONS,
+    OTHER,
+    REFUSALS,
+    REQUEST_OUTCOMES,
+    ROW_KINDS,
+    ROW_STORES,
+    SETTLING,
+    SHADOW_OUTCOMES,
+    STORE_OUTCOMES,
+    STORES,
+    SWEEP_OUTCOMES,
+    SWEEPS,
+    THRESHOLDS,
+    THROTTLES,
+    VISIBILITY,
 )
-STORES: Final = ("legacy", "plugin", "journal")
-STORE_OUTCOMES: Final = ("ok", "rejected", "failed", "ambiguous")
-BREAKER_STATES: Final = tuple(state.value for state in BreakerState)
-MARK_ORIGINS: Final = ("write", "bypass", "backfill", "repair", "reparent", "truncate", "purge", "journal", "kv")
-DELIVERY_PATHS: Final = ("request", "reconciler")
-DELIVERY_OUTCOMES: Final = ("delivered", "superseded", "retry", "ambiguous", "quarantined")
-CAUSES: Final = ("in_flight", "not_backfilled", "quarantined", "accepted", "native", "kv", "unexplained")
-ROW_STORES: Final = ("legacy", "plugin")
-ROW_KINDS: Final = ("workspace", "team", "org", "custom", "unplaced")
-DIVERGENCES: Final = tuple(cls.value for cls in DivergenceClass)
-SETTLING: Final = ("accept", "repair", "retry", "acknowledge")
-FAULTS: Final = ("missing", "changed", "extra", "resurrected")
-SWEEPS: Final = ("count", "digest", "recall", "verify")
-SWEEP_OUTCOMES: Final = ("clean", "drift", "divergent", "partial", "untrusted", "failed", "not_applicable")
-BACKFILL_OUTCOMES: Final = ("marked", "copied", "unchanged", "already", "quarantined")
-THROTTLES: Final = REASONS
-VISIBILITY: Final = tuple(direction.value for direction in Direction)
-SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")
 
 REQUEST_BUCKETS: Final = (
     *(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2),
@@ -246,7 +224,7 @@ class Metrics:
         )
         self.threshold_loosened = self._gauge(
             "cutover_gate_threshold_loosened",
-            "1 where a gate's threshold asks for less than its default, else 0.",
+            "1 where a gate asks for less than by default, else 0.",
             "tenant",
             "threshold",
         )
@@ -598,9 +576,7 @@ def _known_label_sets(
     for family in (
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
-        *(m.journal_rows, m.divergence_first_seen, m.foreign_reads, m.foreign_writes),
-        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
-        *(m.journal_rows, m.divergence_first_seen),
-        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
+        *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
+        *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
     ):
         yield family, ()

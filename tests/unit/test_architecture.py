@@ -22,7 +22,8 @@ ALLOWED = {
     "migrations": set(),
     "procedures": set(),
     "logs": {"domain"},
-    "metrics": {"domain"},
+    "metric_labels": {"domain"},
+    "metrics": {"domain", "metric_labels"},
     "tenant_settings": {"domain", "http.listen"},  # a listener's form is the faces' own affair
     "settings": {"domain", "http.listen", "tenant_settings"},
     "daemon": {"domain", "stores", "engine", "http", "logs", "metrics", "settings", "tenant_settings"},

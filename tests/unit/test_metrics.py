@@ -13,7 +13,8 @@ from cutover.domain.drift import DriftLedger
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import THRESHOLDS
 from cutover.http.mcp_tools import TOOLS
-from cutover.metrics import MARK_ORIGINS, OPERATIONS, REFUSALS, Metrics, MetricsObserver
+from cutover.metric_labels import MARK_ORIGINS, OPERATIONS, REFUSALS
+from cutover.metrics import Metrics, MetricsObserver
 
 CATALOGUE = Path(__file__).parents[2] / "docs" / "metrics.md"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

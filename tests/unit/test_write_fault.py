@@ -6,7 +6,7 @@ import pytest
 
 from cutover.domain import errors
 from cutover.domain.write_fault import Counted, counted
-from cutover.metrics import REFUSALS
+from cutover.metric_labels import REFUSALS
 
 THEIRS = ("InvalidRequest", "NotHeldByLegacy", "Unauthenticated", "Forbidden", "NotFound", "Conflict", "KeyReused")
 BY_DESIGN = {"draining", "held", "namespace_closed", "busy"}
