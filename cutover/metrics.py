@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from cutover.domain import events
+from cutover.domain.breaker import BreakerState
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 from cutover.domain.recall import DEPTH
