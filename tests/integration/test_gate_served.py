@@ -127,7 +127,7 @@ async def test_every_phase_and_every_check_answers_get_and_head_with_one_status(
             assert list(body["checks"]) == [check_id]
             assert status == (503 if body["checks"][check_id][0]["status"] == "fail" else 200)
         assert (await asked("/readyz/checks/no_such_check"))[0] == 404
-        assert (await asked("/readyz/checks/soak"))[0] == 503
+        assert (await asked("/readyz/checks/backfill"))[0] == 503
         assert (await asked("/readyz/checks/schema"))[0] == 200
 
 

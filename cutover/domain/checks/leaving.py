@@ -46,11 +46,8 @@ def rehearsal(e: Evidence) -> Check:
 
 def soak(e: Evidence) -> Check:
     """A3 has been green for long enough by the soak clock."""
-    threshold, step, seen = (
-        e.thresholds.shown("soak"),
-        "cutover phase show (wait; what resets it must be mended)",
-        e.soak,
-    )
+    threshold, seen = e.thresholds.shown("soak"), e.soak
+    step = "cutover phase check A4 (wait, and mend what resets it)"
     if seen is None:
         return Check.unknown("soak", "seconds", threshold, e.unknown.get("soak") or "there is no soak clock", step)
     good = seen.green_seconds >= max(seen.required_seconds, e.thresholds.soak)
