@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "digest", "divergent"),
-    *("quarantined", "backfill", "override"),
+    *("quarantined", "backfill", "override", "others"),
 )
 
 
@@ -76,6 +76,7 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "quarantined": flat.get("quarantined"),
         "backfill": backfill,
         "override": (one.get("override") or {}).get("why"),
+        "others": _others(one.get("access")),
     }
 
 
@@ -85,6 +86,14 @@ def _digest(last: dict[str, Any] | None) -> str | None:
         return None
     word = "untrusted" if last.get("trusted") is False else last.get("outcome")
     return f"{word}, {age(last.get('age_seconds'))}"
+
+
+def _others(access: dict[str, Any] | None) -> str | None:
+    """How many others write and read agent_memories; `cutover access` names them."""
+    if access is None:
+        return None
+    found = [f"{len(access[what])} {what}" for what in ("writers", "readers") if access.get(what)]
+    return ", ".join(found) or "none"
 
 
 def _divergent(found: dict[str, Any] | None) -> str | None:

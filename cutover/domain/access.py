@@ -1,7 +1,7 @@
 """Others at `agent_memories`: who they are, since when none was there, and what to do about them (decision 0024)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from cutover.domain.phase import Phase
 CASCADE = "CASCADE"
 """The operation of writes that a foreign key of `workspaces` made: whoever deleted the workspace does not know the
 table, and goes on working without it."""
+REFUSED = "REFUSED"
+"""The operation of statements that the freeze refused: their writer is still there."""
 UNNAMED = "unnamed"
 """The reader of scans that were counted while nobody, or more than one, was seen at the table."""
 
@@ -92,6 +94,11 @@ class Access:
     def _clean(self, since: datetime | None, seen: Iterable[datetime]) -> float:
         return self._age(since if since is None else max((since, *seen)))
 
+    def in_short(self) -> dict[str, Any]:
+        """The evidence, for `status`."""
+        told = asdict(self.evidence())
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
     def as_json(self) -> dict[str, Any]:
         """For the ops API and the CLI."""
         evidence = self.evidence()
@@ -138,6 +145,8 @@ def writer_remedy(writer: Writer) -> str:
     """What to do about one writer."""
     if writer.operation == CASCADE:
         return "nothing: it deletes workspaces, and the memories went with them"
+    if writer.operation == REFUSED:
+        return f"{writer.name} fails already: have it write through the memories face (or the plugin face)"
     return f"have {writer.name} write through the memories face (or the plugin face): its SQL fails after the cutover"
 
 

@@ -34,6 +34,7 @@ class AccessWatch:
         self._phase = phase
         self._observer = observer
         self._settle = settle
+        self._last: Access | None = None
 
     @property
     def wanted(self) -> bool:
@@ -50,11 +51,16 @@ class AccessWatch:
                     await self._store.look(self._settle)
                 if time.monotonic() >= tell_at:
                     tell_at = time.monotonic() + _TELL_SECONDS
-                    evidence = (await self._store.access()).evidence()
+                    self._last = await self._store.access()
+                    evidence = self._last.evidence()
                     self._observer(ForeignAccess(self._tenant, evidence.reads, evidence.writes, evidence.readers))
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "access", type(error).__name__, error.message))
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def status(self) -> dict[str, Any] | None:
+        """As of a few seconds ago, for `status`."""
+        return None if self._last is None else self._last.in_short()
 
     async def evidence(self) -> AccessEvidence:
         """For the gates."""

@@ -439,6 +439,7 @@ class Tenant:
             "backfill": await self.operations.backfill_status(),
             "kv": self._kv.status(),
             "soak": self._soak.status(),
+            "access": self._access.status(),
             "drop": self.drops.last.as_json() if self.drops.last is not None else None,
             "plugin_child_pid": self.plugin_child_pid,
         }

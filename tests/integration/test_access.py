@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from cutover.domain.access import CASCADE, UNNAMED, Access
+from cutover.domain.access import CASCADE, REFUSED, UNNAMED, Access
 from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
 from tests.conftest import MakeDatabase
@@ -158,9 +158,20 @@ async def test_our_own_work_is_nobody_elses_and_others_are_seen_counted_and_name
         assert (evidence.watched_seconds, evidence.reads_clean_seconds) == (0.0, 0.0)
 
 
-async def test_work_that_dies_with_its_daemon_is_set_aside(database: str) -> None:
+async def test_refused_writers_count_and_work_that_dies_with_its_daemon_is_set_aside(database: str) -> None:
     async with scene(database, phase=Phase.A3, rows=ROWS, proxied=False) as s:
         await watched(s)
+        # Whoever is refused by the freeze is still a writer, and no reader.
+        async with somebody(database, "seeder") as theirs:
+            with pytest.raises(asyncpg.PostgresError):
+                await theirs.execute("INSERT INTO agent_memories (content, scope) VALUES ('x', 'LOCAL')")
+
+        async def refused() -> bool:
+            return [each.operation for each in (await access(s)).writers if each.name.startswith("seeder/")] == [
+                REFUSED
+            ]
+
+        await until(refused, "the refused writer", timeout=30)
         # As a daemon leaves it that is killed while its statement runs: begun, scanned, and gone.
         async with somebody(database, "cutover") as killed:
             await killed.execute("BEGIN; SELECT cutover.begin_own_work(); SELECT count(*) FROM agent_memories")

@@ -71,6 +71,15 @@ def command(running: Served) -> Command:
     return Command(running)
 
 
+def test_others_at_the_table_are_listed(command: Command) -> None:
+    told = command.json("access")
+    assert (told["writes"]["by"], told["reads"]["by"]) == ([], [])
+    done = command("access")
+    assert done.returncode == 0, done.stderr
+    assert "writes: not watched in this phase" in done.stderr
+    assert "others" in command("status").stdout.lower()
+
+
 def test_the_whole_move_and_back(command: Command) -> None:
     assert command.json("phase", "show")["phase"] == "A0"
     planned = command("phase", "promote", "--dry-run", "-o", "tsv")

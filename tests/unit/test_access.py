@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cutover.domain.access import CASCADE, UNNAMED, Access, Reader, Writer, reader_remedy, writer_remedy
+from cutover.domain.access import CASCADE, REFUSED, UNNAMED, Access, Reader, Writer, reader_remedy, writer_remedy
 from cutover.domain.phase import Phase
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -60,7 +60,13 @@ def test_what_was_seen_before_watching_began_counts_no_more() -> None:
     assert (evidence.reads, evidence.readers, evidence.reads_clean_seconds) == (0, (), 50.0)
 
 
+def test_a_refused_writer_is_still_a_writer() -> None:
+    evidence = Access(NOW, Phase.A3, ago(900), ago(500), writers=(writer(REFUSED, 7, writes=2),)).evidence()
+    assert (evidence.writes, evidence.writes_clean_seconds, evidence.writers) == (2, 7.0, ("psql/me",))
+
+
 def test_everyone_comes_with_a_remedy() -> None:
+    assert "fails already" in writer_remedy(writer(REFUSED, 1))
     assert "psql/me" in writer_remedy(writer("INSERT", 1))
     assert "console/me" in reader_remedy(reader("console/me", 1))
     assert "agent_memories" in reader_remedy(reader(UNNAMED, 1))

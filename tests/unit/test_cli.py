@@ -364,6 +364,13 @@ def test_a_status_line_survives_what_it_does_not_know() -> None:
     assert summary({"tenant": "a", "plugin": {"up": False, "why": "refused"}})["plugin"] == "down: refused"
 
 
+def test_a_status_line_tells_how_many_others_are_at_the_table() -> None:
+    assert summary({"access": {"writers": ["psql/me", "seed/me"], "readers": ["ui/me"]}})["others"] == (
+        "2 writers, 1 readers"
+    )
+    assert summary({"access": {"writers": [], "readers": []}})["others"] == "none"
+
+
 def test_a_failing_probe_names_the_failing_checks() -> None:
     check = {"status": "fail", "output": "it is dead"}
     one = json.dumps({"checks": {"plugin": [check, {"status": "pass", "output": "-"}]}}).encode()

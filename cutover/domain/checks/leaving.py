@@ -21,7 +21,7 @@ def bypass_writers(e: Evidence) -> Check:
     """Nobody has written to `agent_memories` past the daemon for long enough."""
     threshold, step = (
         e.thresholds.shown("bypass_window"),
-        "move those writers onto the daemon; cutover status names them",
+        "move those writers onto the daemon; cutover access names them",
     )
     if e.access is None:
         why = e.unknown.get("access", "nobody looked")
@@ -65,7 +65,7 @@ def foreign_access(e: Evidence) -> Check:
     """Nobody else has read or written `agent_memories` for long enough: whoever does would break with the drop."""
     threshold, step = (
         e.thresholds.shown("foreign_window"),
-        "move those readers and writers away; cutover status names them",
+        "move those readers and writers away; cutover access names them",
     )
     if e.access is None:
         why = e.unknown.get("access", "nobody looked")
