@@ -35,6 +35,18 @@ class Served:
     plugin: Child
     plugin_url: str
     database_url: str
+    processes: Processes
+    settings: Mapping[str, str]
+
+    def another_daemon(self, name: str, **settings: str) -> DaemonChild:
+        """One more of the same tenant (not started), with the settings of the first and what is given."""
+        return daemon_child(
+            self.processes,
+            database_url=self.database_url,
+            plugin_url=self.plugin_url,
+            name=name,
+            settings={**self.settings, **settings},
+        )
 
     async def execute(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """A statement on the tenant's database, as somebody other than the daemon."""
@@ -98,10 +110,9 @@ def served(
     with TemporaryDirectory(prefix="cutover-served-") as logs:
         with Processes(Path(logs)) as processes:
             plugin, plugin_url = plugin_child(processes, plugin_database_url(url))
-            daemon = daemon_child(
-                processes, database_url=url, plugin_url=plugin_url, settings={**SETTINGS, **(settings or {})}
-            )
-            made = Served(daemon, plugin, plugin_url, url)
+            given = {**SETTINGS, **(settings or {})}
+            daemon = daemon_child(processes, database_url=url, plugin_url=plugin_url, settings=given)
+            made = Served(daemon, plugin, plugin_url, url, processes, given)
             asyncio.run(_start(made, phase, rows))
             yield made
     asyncio.run(postgres.drop_database(name))
