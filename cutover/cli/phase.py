@@ -10,6 +10,7 @@ import click
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.cli.phase_approval import approve, certificates, certify, token_option
+from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
 from cutover.domain.phase import Phase, step
 
@@ -27,6 +28,8 @@ phase.add_command(check)
 phase.add_command(certify)
 phase.add_command(approve)
 phase.add_command(certificates)
+phase.add_command(scream_test)
+phase.add_command(refreeze)
 
 
 @phase.command()

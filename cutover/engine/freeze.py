@@ -18,7 +18,6 @@ from cutover.stores.freeze import FreezeStore
 _LOOK_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
 SCREAM_PHASES = (Phase.A1, Phase.A2)
-LONGEST_SCREAM = 900.0
 _TRIES = 5
 
 
@@ -41,7 +40,7 @@ class Freeze:
                 await self.count()
                 if rounds % round(_LOOK_SECONDS / _COUNT_SECONDS) == 0:
                     await self.look()
-                await self._tidy_up()
+                    await self.tidy_up()
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "freeze", type(error).__name__, error.message))
             rounds += 1
@@ -65,7 +64,8 @@ class Freeze:
         faults = await self._store.faults()
         return FreezeEvidence(wanted, not faults, "; ".join(faults), await self._store.attempts() if wanted else 0)
 
-    async def _tidy_up(self) -> None:
+    async def tidy_up(self) -> None:
+        """Remove what is left of a freeze that is over, if the table can be had for a moment."""
         freeze = await self._store.state()
         if freeze is not None and freeze.over:
             await self.count()  # what was refused belongs to this freeze
@@ -101,7 +101,7 @@ class Freeze:
         if freeze is None or freeze.mode != "scream":
             raise IllegalStep("no scream test is under way", next_step="cutover phase show")
         await self._store.end_scream(actor)
-        await self._tidy_up()
+        await self.tidy_up()
         return await self.told(freeze.number)
 
     async def refreeze(self, actor: str, reason: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cutover.http.health_cache import HealthCache
 from cutover.http.ops_access import OpsAccess
 from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, authorised
 from cutover.http.ops_findings import OpsFindings
+from cutover.http.ops_freeze import OpsFreeze
 from cutover.http.ops_phase import OpsPhase, phase_json
 from cutover.http.ops_record import OpsRecord
 from cutover.http.ops_sweeps import OpsSweeps
@@ -46,6 +47,7 @@ class OpsApi:
         self._admins = admins
         self._sweeps = OpsSweeps(admins, cache)
         self._findings = OpsFindings(admins, cache)
+        self._freeze = OpsFreeze(admins, cache)
         self._verify = OpsVerify(admins)
         self._record = OpsRecord()
         self._access = OpsAccess()
@@ -65,6 +67,7 @@ class OpsApi:
             ("POST", "backfill/abort", self.abort_backfill),
             *self._sweeps.served(),
             *self._findings.served(),
+            *self._freeze.served(),
             *self._verify.served(),
             *self._record.served(),
             *self._access.served(),

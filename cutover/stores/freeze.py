@@ -10,6 +10,8 @@ from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
 
 _LOCK_TIMEOUT_MS = 400
+_REMOVAL_MS = 100
+"""Who waits for an exclusive lock makes all others wait behind him; and nobody minds the triggers that are left."""
 _VACUUM_TIMEOUT = "2s"
 """Longer than `deadlock_timeout` (1 s), after which PostgreSQL ends an autovacuum that is in somebody's way."""
 _FUNCTION = re.compile(r"^create (function cutover\.refuse_frozen\(\).*?^end \$\$;)", re.MULTILINE | re.DOTALL)
@@ -116,7 +118,7 @@ class FreezeStore:
     async def remove(self) -> bool:
         """Take the triggers off a table that is not frozen any more. Raises `LockTimeout`: later, then."""
         async with self._database.transaction() as connection:
-            await connection.execute(f"set local lock_timeout = {_LOCK_TIMEOUT_MS}")
+            await connection.execute(f"set local lock_timeout = {_REMOVAL_MS}")
             return bool(await connection.fetchval("select cutover.remove_freeze()"))
 
     async def restore_function(self) -> None:

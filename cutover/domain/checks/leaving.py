@@ -7,7 +7,7 @@ from cutover.domain.evidence import Evidence
 
 def freeze(e: Evidence) -> Check:
     """`agent_memories` is frozen as the phase asks, and nobody has tampered with that."""
-    step = "cutover doctor (who disabled, dropped or replaced the trigger cutover_freeze?)"
+    step = "cutover phase refreeze, after finding out who disabled, dropped or replaced the trigger cutover_freeze"
     if e.freeze is None:
         return Check.unknown("freeze", "boolean", "intact", e.unknown.get("freeze", "nobody looked"), step)
     asked = "is frozen for others" if e.freeze.wanted else "is not frozen"
