@@ -55,7 +55,7 @@ async def in_a2(made: Scene) -> None:
 async def try_to_enter_a3(made: Scene) -> None:
     """A step that may be cut short by what the test does meanwhile."""
     try:
-        await made.control.enter("A3")
+        await made.control.enter("A3", override="a test")
     except (ControlError, TimeoutError, AssertionError):
         return
 
@@ -68,13 +68,13 @@ async def test_there_and_back_under_traffic_on_all_faces_loses_and_doubles_nothi
     async with under_load(made, traffic):
         for _ in range(2):
             await acknowledged(traffic, 40)
-            await made.control.enter("A3")
+            await made.control.enter("A3", override="a test")
             assert await wholly(made) == "A3"
             await acknowledged(traffic, 60)
             await made.control.enter("A2")
             assert await wholly(made) == "A2"
         await acknowledged(traffic, 40)
-        await made.control.enter("A3")
+        await made.control.enter("A3", override="a test")
         await acknowledged(traffic, 60)
     assert traffic.tally.faults == []
     _only_documented(traffic)
@@ -100,7 +100,7 @@ async def test_sigkill_during_the_flip_under_traffic_is_wholly_a2_or_wholly_a3(m
                 await acknowledged(traffic, 20)
                 await made.control.enter("A2")
         await acknowledged(traffic, 20)
-        await made.control.enter("A3", timeout=60)
+        await made.control.enter("A3", override="a test", timeout=60)
         assert await wholly(made) == "A3"
         await acknowledged(traffic, 40)
     assert traffic.tally.faults == []
@@ -132,7 +132,7 @@ async def test_sigstop_during_the_flip_keeps_nobody_out_for_long(make_scene: Mak
         finally:
             made.daemon.child.resume()
         await changing
-        await made.control.enter("A3", timeout=60)
+        await made.control.enter("A3", override="a test", timeout=60)
         assert await wholly(made) == "A3"
         await acknowledged(traffic, 40)
     assert traffic.tally.faults == []
