@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from cutover.domain.check import Status
 from cutover.domain.errors import CutoverError
 from cutover.domain.evidence import DropEvidence, Evidence
 from cutover.domain.gate import check_ids
@@ -58,3 +59,22 @@ async def test_a_fresh_look_sees_what_a_kept_one_does_not(database: str, monkeyp
 def _strays(evidence: Evidence) -> Mapping[str, int]:
     assert evidence.tables is not None
     return evidence.tables.strays
+
+
+async def test_invariants_hold_in_a2_and_a3_and_the_gate_of_a4_is_made_of_real_checks(database: str) -> None:
+    async with scene(database, phase=Phase.A1) as s:
+        for phase in (Phase.A2, Phase.A3):
+            await s.enter(phase)
+            await s.tenant._sweeper.run("test")
+            await s.tenant._readiness.fresh(phase)
+            made = await s.tenant.readiness_for(phase)
+            assert {check.id: check.output for check in made.checks if check.status is Status.FAIL} == {}
+            assert "freeze" in {check.id for check in made.checks}
+        judged = (await s.tenant._readiness.fresh(Phase.A4)).report
+        checks = {check.id: check for check in judged.checks}
+        assert "step" not in checks
+        assert {check.id for check in judged.checks if check.status is Status.FAIL} >= {"soak", "archive"}
+        assert checks["soak"].observed_unit == "seconds"
+        assert checks["archive"].output == "not known: no archive has been written"
+        assert checks["dependants"].status is Status.PASS
+        assert judged.notes[0].startswith("two approvals")

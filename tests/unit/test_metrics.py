@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cutover.domain import events
 from cutover.domain.drift import DriftLedger
+from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import THRESHOLDS
 from cutover.http.mcp_tools import TOOLS
@@ -291,3 +292,21 @@ def test_every_origin_of_a_mark_has_its_own_series() -> None:
     checks = re.findall(r"origin +text not null check \(origin in \(([^)]*)\)", sources("migrations/*.up.sql"))
     assert checks
     assert {origin.strip(" '") for origin in checks[-1].split(",")} == set(MARK_ORIGINS)
+
+
+def test_loosened_thresholds_are_told_one_by_one_and_every_check_of_every_gate_is_known() -> None:
+    metrics = Metrics("1")
+    observer = MetricsObserver(metrics, ["t"])
+    value = metrics.registry.get_sample_value
+    assert value("cutover_gate_threshold_loosened", {"tenant": "t", "threshold": "soak"}) == 0
+    observer(events.ThresholdsTold("t", {name: name == "soak" for name in THRESHOLDS}))
+    for name in THRESHOLDS:
+        seen = value("cutover_gate_threshold_loosened", {"tenant": "t", "threshold": name})
+        assert seen == int(name == "soak")
+    for phase in Phase:
+        for check in check_ids(phase):
+            assert value("cutover_gate_check", {"tenant": "t", "phase": phase.value, "check": check}) == 0
+        observer(events.GateJudged("t", phase, dict.fromkeys(check_ids(phase), True)))
+        for check in check_ids(phase):
+            assert value("cutover_gate_check", {"tenant": "t", "phase": phase.value, "check": check}) == 1
+    assert "archive" in check_ids(Phase.A4)
