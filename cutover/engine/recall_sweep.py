@@ -49,6 +49,7 @@ from cutover.engine.replay import replay
 from cutover.stores.legacy import LegacyStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.runs import Runs
+from cutover.stores.task_lock import RECALL_SWEEP
 
 KIND = "sweep.recall"
 LOOK_SECONDS = 2.0
@@ -160,11 +161,12 @@ class RecallSweeper:
                 self._observe(TaskFailed(self._tenant, "recall", type(error).__name__, error.message))
 
     async def sweep(self, requested_by: str) -> dict[str, Any]:
-        """Sweep now; the outcome, as in `cutover.task_run`. A second caller waits for its own turn.
+        """Sweep now; the outcome, as in `cutover.task_run`. A second caller waits for its own turn, as does another
+        daemon: each repeats the reads of its own callers, but never two at once.
 
         Raises `CutoverError` when the tenant's database cannot take the record.
         """
-        async with self._lock:
+        async with self._lock, self._runs.turn(RECALL_SWEEP):
             started = time.monotonic()
             await self._runs.interrupt_older(KIND, _STALE_SECONDS)
             run = await self._runs.begin(KIND, requested_by, {"depth": DEPTH, "reads": self._limits.reads})

@@ -1,6 +1,9 @@
 """The count sweep: the drift ledger, every minute (architecture §4).
 
 Drift is only reported as unexplained when it is certain: one snapshot of both sides, or two looks that agree.
+
+Of several daemons one sweeps at a time, and what one has found a moment ago the others take over from its record, so
+a tenant is swept as often as with one daemon and each of them knows the result.
 """
 
 import asyncio
@@ -14,8 +17,10 @@ from cutover.domain.errors import CutoverError
 from cutover.domain.events import Observer, SweepFinished
 from cutover.stores.drift import DriftCounter
 from cutover.stores.runs import Runs
+from cutover.stores.task_lock import COUNT_SWEEP
 
 KIND = "sweep.count"
+SCHEDULE = "schedule"
 _SECOND_LOOK_AFTER = 1.0
 _KEEP_DAYS = 7
 
@@ -48,8 +53,22 @@ class CountSweep:
         return body
 
 
+def _recorded(told: dict[str, Any]) -> CountSweep:
+    """A sweep from its record: the inverse of `as_json`."""
+    ledger = None
+    if "causes" in told:
+        causes = {cause: rows for cause, rows in told["causes"].items() if cause != "unexplained"}
+        rows = {(key.partition(".")[0], key.partition(".")[2]): count for key, count in told["rows"].items()}
+        ledger = DriftLedger(legacy=told["legacy"], plugin=told["plugin"], rows=rows, **causes)
+    return CountSweep(
+        told["outcome"], ledger, told["unexplained"], told["coverage"], told["seconds"],
+        datetime.fromisoformat(told["finished_at"]), told["why"],
+    )  # fmt: skip
+
+
 class CountSweeper:
-    """Runs count sweeps for one tenant. `counter` is None for a contract-only plugin: nothing can be counted there."""
+    """Runs count sweeps for one tenant. `counter` is None for a contract-only plugin: nothing can be counted there.
+    `fresh`: a scheduled sweep is content with another daemon's that ended so many seconds ago."""
 
     def __init__(
         self,
@@ -59,8 +78,10 @@ class CountSweeper:
         observer: Observer,
         *,
         keep_days: int = _KEEP_DAYS,
+        fresh: float = 0.0,
     ) -> None:
         self._keep_days = max(keep_days, _KEEP_DAYS)
+        self._fresh = fresh
         self._tenant = tenant
         self._counter = counter
         self._runs = runs
@@ -69,8 +90,10 @@ class CountSweeper:
         self.last: CountSweep | None = None
 
     async def run(self, requested_by: str) -> CountSweep:
-        """Sweep now. Two at once would count the same thing, so the second waits for the first."""
-        async with self._lock:
+        """Sweep now. Two at once would count the same thing, so the second waits for the first, in whichever daemon."""
+        async with self._lock, self._runs.turn(COUNT_SWEEP):
+            if requested_by == SCHEDULE and (known := await self._another_ones()) is not None:
+                return known
             started = time.monotonic()
             run = await self._runs.begin(KIND, requested_by, {})
             try:
@@ -86,6 +109,15 @@ class CountSweeper:
                 SweepFinished(self._tenant, "count", sweep.outcome, sweep.seconds, sweep.coverage, sweep.ledger)
             )
             return sweep
+
+    async def _another_ones(self) -> CountSweep | None:
+        """What another daemon found a moment ago, if there is something we do not know."""
+        told = await self._runs.fresh_outcome(KIND, self._fresh)
+        if told is None or (self.last is not None and told["finished_at"] == self.last.finished_at.isoformat()):
+            return None
+        self.last = sweep = _recorded(told)
+        self._observer(SweepFinished(self._tenant, "count", sweep.outcome, sweep.seconds, sweep.coverage, sweep.ledger))
+        return sweep
 
     async def _sweep(self, started: float) -> CountSweep:
         if self._counter is None:

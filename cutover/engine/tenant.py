@@ -104,6 +104,8 @@ _FLUSH_SECONDS = 5.0
 _FULL_LOOK = 600.0
 """How often it is asked whether a full digest sweep is due: by the record, so a restart neither hastens nor delays."""
 _RECALL_AGE = 900.0
+_FRESH_SECONDS = 30.0
+"""A count sweep is taken over from another daemon for no longer, however rare they are."""
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
 """Looser than the limiter's own defaults: a latency seen from here includes the turn of our own busy event loop, which
 no smaller limit shortens. With the defaults the limit sat at 2 to 7 and a backfill ran at two thirds of its rate."""
@@ -236,7 +238,8 @@ class Tenant:
         )
         # The gate of A2 asks for clean sweeps over this time: they must be there to be asked for.
         keep_days = 1 + math.ceil(options.thresholds.shadow_clean / 86_400)
-        self._sweeper = CountSweeper(self.name, counter, runs, observer, keep_days=keep_days)
+        fresh = min(options.sweep_interval / 2, _FRESH_SECONDS)
+        self._sweeper = CountSweeper(self.name, counter, runs, observer, keep_days=keep_days, fresh=fresh)
         self.digests, self._verifier = _proof(
             options, database, plugin_database, client, gate, runs, observer, self._creation_times
         )

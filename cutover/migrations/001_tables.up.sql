@@ -37,9 +37,9 @@ create table cutover.phase_event (
     check (certificate is not null or (override is null and loosened = '{}'))
 );
 comment on table cutover.phase_event is 'Append-only and hash-chained: every change of phase, by whom and why.';
-comment on column cutover.phase_event.certificate is 'The certificate that the step consumed (migration 011): each is consumed once. A way back has none.';
+comment on column cutover.phase_event.certificate is 'No secret: the hash of the certificate that the step consumed (migration 011): each is consumed once. A way back has none.';
 comment on column cutover.phase_event.override is 'Why the step was taken although its gate was closed; copied from the certificate.';
-comment on column cutover.phase_event.loosened is 'The thresholds that asked for less than their defaults; copied from the certificate.';
+comment on column cutover.phase_event.loosened is 'No secret: the thresholds that asked for less than their defaults; copied from the certificate.';
 
 create table cutover.mark (
     memory_id   uuid primary key,
@@ -58,7 +58,6 @@ create table cutover.mark (
     check (ambiguous = (lease_id is not null))
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
 comment on table cutover.mark is 'A memory that must be (re-)delivered. Stores may differ only where there is one (architecture §3).';
-comment on column cutover.mark.held_in is 'Namespaces in which the plugin may still hold the memory: where a forget has to look.';
 comment on column cutover.mark.due_at is 'Nobody sends before this. While a request is, or may be, under way it lies T_z past its last moment.';
 comment on column cutover.mark.ambiguous is 'A request was sent (or was about to be) and its outcome is not recorded: the plugin may still apply it.';
 -- Live marks go before the backfill's, so two partial indexes rather than a sort.
@@ -134,7 +133,6 @@ create table cutover.journal (
     check (native or op = 'forget' or (scope is not null and workspace_id is not null))
 );
 comment on table cutover.journal is 'Intents of writes that legacy does not hold (all of A3; natives from A1): witness for sweeps, source for rollback.';
-comment on column cutover.journal.replaced is 'The legacy row (and its extras) that a native took the place of: comes back if the intent is withdrawn.';
 comment on column cutover.journal.native is 'Has no v1 form: left out of parity and of the replay into legacy.';
 create index journal_memory on cutover.journal (memory_id, seq desc);
 create index journal_intent on cutover.journal (begun_at) where state = 'intent';

@@ -40,7 +40,6 @@ create table cutover.divergence (
 );
 comment on table cutover.divergence is 'Every memory that was found to differ, by class; hashes and lengths, never content.';
 comment on column cutover.divergence.state is 'suspect: one look; confirmed: two looks T_z apart, nothing delivered in between; repaired: repaired, or gone by itself (closed_by says); accepted: somebody answers for it.';
-comment on column cutover.divergence.snapshot is 'The snapshot of the look at looked_at: a delivery it did not see came after it.';
 comment on column cutover.divergence.onset_after is 'It still agreed then (the last look at its bucket, or its last delivery); null: never looked at before.';
 create index divergence_open on cutover.divergence (state, class, memory_id) where closed_at is null;
 create index divergence_open_memory on cutover.divergence (memory_id) where closed_at is null;

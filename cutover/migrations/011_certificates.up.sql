@@ -21,11 +21,11 @@ create table cutover.certificate (
            and to_jsonb(loosened) = body::jsonb -> 'loosened')
 );
 comment on table cutover.certificate is 'Append-only: what was known when a gate was judged. A promotion consumes one (phase_event.certificate).';
-comment on column cutover.certificate.hash is 'sha256 of body: approvals are bound to every word of it.';
-comment on column cutover.certificate.override is 'Why the step may be taken although its gate is closed.';
-comment on column cutover.certificate.loosened is 'The thresholds that asked for less than their defaults.';
-comment on column cutover.certificate.requested_by is 'The name of the ops token that asked for it.';
-comment on column cutover.certificate.body is 'Canonical JSON (domain/certificate.py): text, because jsonb would not keep its bytes.';
+comment on column cutover.certificate.hash is 'No secret: sha256 of body: approvals are bound to every word of it.';
+comment on column cutover.certificate.override is 'No secret, body is looked at: why the step may be taken although its gate is closed.';
+comment on column cutover.certificate.loosened is 'No secret: the thresholds that asked for less than their defaults.';
+comment on column cutover.certificate.requested_by is 'No secret: the name of the ops token that asked for it.';
+comment on column cutover.certificate.body is 'No secret, it is looked at: canonical JSON (domain/certificate.py): text, because jsonb would not keep its bytes.';
 create index certificate_recent on cutover.certificate (issued_at desc);
 
 create table cutover.approval (
@@ -36,7 +36,7 @@ create table cutover.approval (
     unique (certificate, approver)
 );
 comment on table cutover.approval is 'Append-only: who stands for a certificate, each person once, never its requester.';
-comment on column cutover.approval.certificate is 'No foreign key, because certificates are append-only (010): check_approval sees to it.';
+comment on column cutover.approval.certificate is 'No secret: its hash. No foreign key, because certificates are append-only (010): check_approval sees to it.';
 comment on column cutover.approval.approver is 'The name of the ops token that the approval came with.';
 
 alter table cutover.phase_event

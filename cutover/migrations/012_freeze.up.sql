@@ -16,7 +16,7 @@ comment on table cutover.freeze is 'Who may write agent_memories while the trigg
 comment on column cutover.freeze.number is 'The trigger carries it. A transaction whose snapshot shows another number is older than the freeze and is refused.';
 comment on column cutover.freeze.until is 'When a scream test ends by itself, by this database''s clock, whether or not a daemon lives.';
 comment on column cutover.freeze.table_oid is 'The table that was frozen; another one of its name is tampering.';
-comment on column cutover.freeze.code is 'sha256 of the trigger function as it was then.';
+comment on column cutover.freeze.code is 'No secret: sha256 of the trigger function as it was then.';
 
 create table cutover.freeze_log (
     number    bigint primary key,
@@ -28,6 +28,8 @@ create table cutover.freeze_log (
     ended_at  timestamptz,
     ended_by  text
 );
+comment on column cutover.freeze.actor is 'No secret: a token''s name, or the daemon.';
+comment on column cutover.freeze.reason is 'No secret: looked at where it was given.';
 comment on table cutover.freeze_log is 'Every freeze there was: scream tests, cut-overs, repairs of the freeze, and by whom.';
 
 create table cutover.freeze_refusal (
@@ -38,12 +40,17 @@ create table cutover.freeze_refusal (
     last_seen  timestamptz not null,
     primary key (number, writer)
 );
+comment on column cutover.freeze_log.mode is 'No secret: as in freeze.';
+comment on column cutover.freeze_log.actor is 'No secret: a token''s name, or the daemon.';
+comment on column cutover.freeze_log.reason is 'No secret: looked at where it was given.';
+comment on column cutover.freeze_log.ended_by is 'No secret: a token''s name, or the daemon.';
 comment on table cutover.freeze_refusal is 'Statements that the freeze refused, by writer (application name and role).';
 
 create table cutover.freeze_counted (
     slot     smallint primary key,
     attempts bigint not null
 );
+comment on column cutover.freeze_refusal.writer is 'No secret: application_name and role.';
 comment on table cutover.freeze_counted is 'How far each counter of refused statements has been read. One row per slot.';
 
 -- What a refused statement leaves behind must survive its own rollback, so it goes into sequences: a counter per

@@ -34,6 +34,7 @@ create table cutover.soak_feed (
     outcome jsonb not null,
     ended_at timestamptz not null
 );
+comment on column cutover.soak.last_reset_why is 'No secret: a sentence of the daemon''s.';
 comment on table cutover.soak_feed is 'Sweeps of A3 that the soak clock has yet to take in; emptied by it.';
 
 create table cutover.soak_event (
@@ -45,6 +46,8 @@ create table cutover.soak_event (
     run_id uuid,
     at     timestamptz not null default clock_timestamp()
 );
+comment on column cutover.soak_feed.outcome is 'No secret: as in task_run, where it was looked at.';
+comment on column cutover.soak_event.why is 'No secret: a sentence of the daemon''s.';
 comment on table cutover.soak_event is 'Append-only: when the soak clock began and when it went back to zero, from what and why.';
 comment on column cutover.soak_event.green_seconds is 'What the clock had come to before.';
 create trigger append_only before update or delete on cutover.soak_event

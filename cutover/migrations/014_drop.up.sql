@@ -70,7 +70,7 @@ create table cutover.drop_event (
     check (not cutover.looks_secret(actor) and not cutover.looks_secret(detail))
 );
 comment on table cutover.drop_event is 'Append-only: every step of dropping agent_memories, recorded before it is taken or in its own transaction.';
-comment on column cutover.drop_event.relation is 'The name that the table has while it is held, without its schema (public).';
+comment on column cutover.drop_event.relation is 'No secret: the name that the table has while it is held, without its schema (public).';
 comment on column cutover.drop_event.hold_until is 'Not dropped before this, by the clock of the database.';
 select cutover.make_append_only('cutover.drop_event');
 

@@ -35,7 +35,8 @@ comment on column cutover.access_watch.counted is 'Scans of others since then: t
 comment on column cutover.access_watch.lost is 'Own statements that began and will never end: their daemon died.';
 comment on column cutover.access_watch.set_aside is 'Scans that came to light together with such a statement, and are put down to it.';
 comment on column cutover.access_watch.quiet_since is 'Since when the daemon has not touched the table: by then the statistics know all that it did.';
-comment on column cutover.access_watch.since is 'From when on nothing is missed, a few seconds after watching began. why: what it began with.';
+comment on column cutover.access_watch.since is 'From when on nothing is missed, a few seconds after watching began.';
+comment on column cutover.access_watch.why is 'No secret: what that began with, one of the daemon''s sentences.';
 
 create table cutover.foreign_reader (
     reader     text primary key,
@@ -45,6 +46,7 @@ create table cutover.foreign_reader (
     last_seen  timestamptz not null
 );
 comment on table cutover.foreign_reader is 'Readers of agent_memories in A3 and A4 other than the daemon, by application name and role; unnamed: counted, and not seen.';
+comment on column cutover.foreign_reader.reader is 'No secret: application_name and role, or unnamed.';
 comment on column cutover.foreign_reader.scans is 'Scans that the statistics counted while this one, and no other, was seen.';
 comment on column cutover.foreign_reader.sightings is 'Looks at which a session of it held a lock on the table or an index of it.';
 

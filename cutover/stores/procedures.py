@@ -16,7 +16,7 @@ from cutover.domain.procedure import Packaged, name_for, takes_over
 from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
 
-_SEED_KEY = 7304916220481577231
+_SEED_KEY = 7304916220481577253
 
 
 @cache

@@ -1,5 +1,6 @@
 """`cutover.task_run` and `cutover.task_checkpoint`: what ran, for whom, how far it came and what it came to."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cutover.domain.redaction import redact_note, redact_record
 from cutover.stores.database import Connection, Database
 from cutover.stores.procedures import packaged_for
 from cutover.stores.sql import query
+from cutover.stores.task_lock import TaskLock, task_turn
 
 ADD_CHECKPOINT = (
     "insert into cutover.task_checkpoint (run_id, kind, data) values ($1, $2::text::cutover.checkpoint_kind, $3::jsonb)"
@@ -56,6 +58,15 @@ class Runs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def turn(self, key: int) -> contextlib.AbstractAsyncContextManager[TaskLock]:
+        """For the length of a block nobody else is at the same work, in any daemon of the tenant (`task_turn`)."""
+        return task_turn(self._database, key)
+
+    async def fresh_outcome(self, kind: str, seconds: float) -> dict[str, Any] | None:
+        """What the newest run of a kind came to that ended by itself at most so many seconds ago."""
+        told = await self._database.fetchval(query("runs_fresh_outcome"), kind, seconds)
+        return dict(json.loads(told)) if told is not None else None
 
     async def begin(self, kind: str, requested_by: str, parameters: dict[str, Any]) -> UUID:
         """Open a run."""

@@ -5,7 +5,9 @@ in the tenant's database. It ends with the session, so a daemon that dies leaves
 the work, too (a pooler, an idle time-out), therefore long work asks now and then whether it still has the lock.
 """
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,6 +16,9 @@ from cutover.stores.database import DRIVER_ERRORS, Connection, Database
 
 DIGEST_SWEEP = 7304916220481577225
 ARCHIVE = 7304916220481577241
+COUNT_SWEEP = 7304916220481577251
+RECALL_SWEEP = 7304916220481577252
+_TURN_SECONDS = 0.2
 _HELD = """
 select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() and l.granted
                and l.objsubid = 1 and (l.classid::bigint << 32) | l.objid::bigint = $1)
@@ -49,3 +54,17 @@ async def task_lock(database: Database, key: int) -> AsyncIterator[TaskLock]:
             if ours:
                 with contextlib.suppress(*DRIVER_ERRORS):  # the session is gone, and the lock with it
                     await connection.execute("select pg_advisory_unlock($1)", key)
+
+
+@contextlib.asynccontextmanager
+async def task_turn(database: Database, key: int, *, patience: float = 600.0) -> AsyncIterator[TaskLock]:
+    """Wait for the lock, without keeping a connection meanwhile; raises `OperatorError` after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        async with task_lock(database, key) as lock:
+            if lock.ours:
+                yield lock
+                return
+        if time.monotonic() >= deadline:
+            raise OperatorError("another daemon of this tenant is at the same work", next_step="cutover sweep list")
+        await asyncio.sleep(_TURN_SECONDS)
