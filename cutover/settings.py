@@ -454,8 +454,8 @@ def _admins(settings: Settings, environ: Mapping[str, str]) -> dict[str, bytes]:
             raise BadSetting(
                 f"{variable}: {person[:60]!r} is no name of 1 to 63 letters, digits, . _ @ -; for example {example}"
             )
-        if person in digests:
-            raise BadSetting(f"{variable}: {person} is the name of CUTOVER_ADMIN_TOKEN; for example {example}")
+        if person == "admin":
+            raise BadSetting(f"{variable}: admin is the name of CUTOVER_ADMIN_TOKEN; for example {example}")
         digest = _digest(given, environ, f"{variable}: {person}", example)
         if digest in digests.values():
             raise BadSetting(f"{variable}: {person} has the same token as somebody else; for example {example}")

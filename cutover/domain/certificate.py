@@ -22,6 +22,8 @@ from cutover.domain.phase import Phase
 
 APPROVALS = 2
 """How many people other than the requester must approve what needs approval."""
+SHARED = "admin"
+"""The name of `CUTOVER_ADMIN_TOKEN`, which may be anybody's: nobody approves with it."""
 _RANK = {Status.PASS: 0, Status.WARN: 1, Status.FAIL: 2}
 
 
@@ -213,6 +215,10 @@ def approval_refused(certificate: Certificate, approvers: Collection[str], who: 
     """Why `who` may not approve, or None. `approvers`: who has approved so far."""
     if certificate.approvals_needed == 0:
         return f"the step to {certificate.target} with an open gate needs no approval"
+    if who == SHARED:
+        return (
+            "CUTOVER_ADMIN_TOKEN may be anybody's; an approval needs a person's own token (CUTOVER_ADMIN_TOKENS_FILE)"
+        )
     if who == certificate.requested_by:
         return f"{who} asked for this certificate, and a requester cannot approve"
     if who in approvers:

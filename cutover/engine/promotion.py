@@ -79,7 +79,8 @@ class Promotion:
 
     async def certificates(self, limit: int) -> dict[str, Any]:
         """The newest ones, each with its approvals and why it is void, if it is."""
-        told = [_shown(kept, await self._void(kept)) for kept in await self._store.recent(limit)]
+        looks: dict[Phase, Situation] = {}
+        told = [_shown(kept, await self._void(kept, looks)) for kept in await self._store.recent(limit)]
         return {"tenant": self._tenant, "certificates": told}
 
     # -- steps -------------------------------------------------------------------------------------------------------
@@ -194,17 +195,19 @@ class Promotion:
         await self._store.issue(certificate)
         return certificate
 
-    async def _void(self, kept: KeptCertificate) -> str | None:
-        """Why it is void; what needs no fresh look is looked at first."""
-        certificate, state = kept.certificate, self._phase.state
-        if kept.used_in is not None or state is None or state.epoch != certificate.epoch:
+    async def _void(self, kept: KeptCertificate, looks: dict[Phase, Situation] | None = None) -> str | None:
+        """Why it is void. `looks`: those that were taken for this call, so that a list takes one for each phase."""
+        looks, target, state = {} if looks is None else looks, kept.certificate.target, self._phase.state
+        if kept.used_in is None and target not in looks and state is not None and state.epoch == kept.certificate.epoch:
+            looks[target] = await self._situation(target)
+        if target not in looks:  # used, or of another epoch: nothing else needs a look
+            epoch, phase = (state.epoch, state.phase) if state is not None else (None, None)
+            thresholds = kept.certificate.thresholds
             now = Situation(
-                self._tenant, state.phase if state else None, state.epoch if state else None, self._configuration,
-                (), (), self._thresholds.as_json()["values"], await self._store.now(),
-            )  # fmt: skip
-        else:
-            now = await self._situation(certificate.target)
-        return void_reason(certificate, now, used_in=kept.used_in)
+                self._tenant, phase, epoch, self._configuration, (), (), thresholds, await self._store.now()
+            )
+            return void_reason(kept.certificate, now, used_in=kept.used_in)
+        return void_reason(kept.certificate, looks[target], used_in=kept.used_in)
 
     async def _judge_again(self, certificate: str, target: Phase) -> None:
         """Raises `CertificateVoid` unless the certificate can be consumed by the step to `target` now."""

@@ -112,6 +112,7 @@ async def test_an_override_needs_two_people_other_than_the_requester_and_is_show
 ) -> None:
     certificate = await ops.certify(by="ada", override="the window closes tonight")
     assert "lacks 2 approvals" in (await ops.promote(certificate, 409))["error"]
+    assert "a person's own token" in (await ops.approve("admin", certificate, 409))["error"]
     assert "requester cannot approve" in (await ops.approve("ada", certificate, 409))["error"]
     assert (await ops.approve("grace", certificate))["approvals_missing"] == 1
     assert "approved it already" in (await ops.approve("grace", certificate[:8], 409))["error"]

@@ -196,6 +196,12 @@ def test_approvals_are_by_two_people_other_than_the_requester(approvers: tuple[s
             assert "has approved it already" in refused
 
 
+def test_the_shared_token_is_nobody_who_could_approve() -> None:
+    refused = approval_refused(certificate(target=Phase.A3), (), "admin")
+    assert refused is not None
+    assert "a person's own token" in refused
+
+
 def test_nobody_counts_twice() -> None:
     assert approvals_missing(certificate(target=Phase.A3), ["grace", "grace"]) == 1
 
