@@ -38,6 +38,8 @@ _LOOK_SECONDS = 1.5
 """For all queries of a look together: less than the patience of who asks (`http/health_cache.py`)."""
 _FRESH_SECONDS = 20.0
 """The same for a look that a certificate rests on: nobody probes with it, and it may wait for a busy database."""
+_AT_ONCE = 4
+"""Parts that are asked for at the same time: traffic needs the pool's connections, too."""
 _KEEP_SECONDS = 5.0
 _GATES_EVERY = 10.0
 
@@ -240,14 +242,14 @@ class Readiness:
         return (progress.state if progress is not None else None, state.epoch if state is not None else None)
 
     async def _look(self, seconds: float) -> _Look:
-        """Ask everybody at once. The situation is the one before: what changes meanwhile is looked at again."""
+        """Ask everybody, a few at once. The situation is the one before: what changes meanwhile is looked at again."""
         situation = self._situation()
         parts = {**self._own_parts(), **{name: _one(name, source) for name, source in self._sources.items()}}
         fields: dict[str, Any] = {}
         unknown = dict.fromkeys(_OWNED - self._sources.keys(), "this daemon does not gather it")
-        deadline = time.monotonic() + seconds
+        deadline, slots = time.monotonic() + seconds, asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            tasks = {name: group.create_task(_answer(part, deadline, seconds)) for name, part in parts.items()}
+            tasks = {name: group.create_task(_answer(part, slots, deadline, seconds)) for name, part in parts.items()}
         for name, task in tasks.items():
             answered, why = task.result()
             fields |= answered
@@ -303,10 +305,10 @@ def _one(name: str, source: Source) -> _Part:
     return part
 
 
-async def _answer(part: _Part, deadline: float, seconds: float) -> tuple[dict[str, Any], str]:
+async def _answer(part: _Part, slots: asyncio.Semaphore, deadline: float, seconds: float) -> tuple[dict[str, Any], str]:
     """The fields of one part, or why they are not known."""
     try:
-        async with asyncio.timeout(deadline - time.monotonic()):
+        async with asyncio.timeout(deadline - time.monotonic()), slots:
             return await part(), ""
     except TimeoutError:
         return {}, f"no answer within {seconds:g} s"

@@ -111,7 +111,7 @@ class OpsFace(Face[OpsTenant]):
         """One check, by its id."""
         tenant = call.tenant
         check_id = call.request.match_info["id"]
-        unknown = NotFound("no such check", next_step="the ids are in /readyz/A1, /readyz/A2 and /readyz/A3")
+        unknown = NotFound("no such check", next_step="the ids are in /readyz/A1, A2, A3 and A4")
         if _CHECK_ID.fullmatch(check_id) is None:
             raise unknown
         answer = await self._cache.ask(tenant.name, f"check {check_id}", lambda: tenant.check(check_id))
