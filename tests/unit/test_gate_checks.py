@@ -131,7 +131,8 @@ CASES: tuple[tuple[str, dict[str, Any], Status, str], ...] = (
     ("bypass_writers", {"access": None, "unknown": {"access": "no rights"}}, FAIL, "not known: no rights"),
     ("rehearsal", {"rehearsal": replace(REHEARSAL, ok=False, why="2 rows differ")}, FAIL, "failed: 2 rows differ"),
     ("rehearsal", {"rehearsal": replace(REHEARSAL, age_seconds=7 * DAY + 0.1)}, FAIL, "7 d ago"),
-    ("rehearsal", {"rehearsal": None}, FAIL, "never rehearsed"),
+    ("rehearsal", {"rehearsal": None}, FAIL, "the way back was never rehearsed"),
+    ("rehearsal", {"rehearsal": None, "unknown": {"rehearsal": "cut off"}}, FAIL, "not known: cut off"),
     (
         "soak",
         {"soak": replace(SOAK, green_seconds=12 * DAY, running=False, waits_for="a full digest sweep")},
@@ -156,6 +157,7 @@ CASES: tuple[tuple[str, dict[str, Any], Status, str], ...] = (
     ("archive", {"archive": replace(ARCHIVE, restore_tested=False, why="no trial")}, FAIL, "not restored on trial: no"),
     ("archive", {"archive": replace(ARCHIVE, covers=False)}, FAIL, "does not hold every row: rows came later"),
     ("archive", {"archive": None}, FAIL, "no archive has been written"),
+    ("archive", {"archive": None, "unknown": {"archive": "cut off"}}, FAIL, "not known: cut off"),
 )  # fmt: skip
 IDS = [f"{number:03}-{case[0]}" for number, case in enumerate(CASES)]
 

@@ -36,8 +36,8 @@ def rehearsal(e: Evidence) -> Check:
     """The way back from A3 was rehearsed on a copy, with success, not long ago."""
     threshold, step, seen = e.thresholds.shown("rehearsal_age"), "cutover phase rehearse-rollback", e.rehearsal
     if seen is None:
-        why = e.unknown.get("rehearsal") or "the way back was never rehearsed"
-        return Check.unknown("rehearsal", "seconds", threshold, why, step)
+        why = _none(e, "rehearsal", "the way back was never rehearsed")
+        return Check.of("rehearsal", False, None, "seconds", threshold, why, step)
     good = seen.ok and seen.age_seconds <= e.thresholds.rehearsal_age
     came = f"took {spoken(seen.seconds)} and lost nothing" if seen.ok else f"failed: {seen.why}"
     why = f"the last rehearsal of the way back, {spoken(seen.age_seconds)} ago, {came}"
@@ -92,8 +92,8 @@ def archive(e: Evidence) -> Check:
     """An archive of `agent_memories` was written, restored on trial, and holds every row that is there now."""
     threshold, seen = "restore-tested, covers every row", e.archive
     if seen is None:
-        why = e.unknown.get("archive") or "no archive has been written"
-        return Check.unknown("archive", "seconds", threshold, why, "cutover archive create")
+        why = _none(e, "archive", "no archive has been written")
+        return Check.of("archive", False, None, "seconds", threshold, why, "cutover archive create")
     good, step = seen.restore_tested and seen.covers, "cutover archive create"
     if good:
         why = f"the archive {seen.path} covers every row and was restored on trial"
@@ -102,6 +102,12 @@ def archive(e: Evidence) -> Check:
     else:
         why, step = f"the archive {seen.path} was not restored on trial: {seen.why}", "cutover archive verify"
     return Check.of("archive", good, round(seen.age_seconds, 1), "seconds", threshold, why, step)
+
+
+def _none(e: Evidence, part: str, words: str) -> str:
+    """There is none, which is certain unless somebody says that it could not be looked at."""
+    reason = e.unknown.get(part)
+    return words if reason is None else f"not known: {reason}"
 
 
 def _others(clean: float, watched: float, verb: str, times: int, by: tuple[str, ...]) -> str:
