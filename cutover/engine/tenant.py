@@ -261,13 +261,14 @@ class Tenant:
             None if plugin_database is None else _digest_reader(database, plugin_database),
             self._creation_times.flush,
         )
+        self._way_back = WayBack(self.name, database, self._reconciler, observer)
         self._transition = Transition(
             database, ledger, self.phase, self.health, self._reconciler,
             {
                 (Phase.A0, Phase.A1): self._stand_up,
                 (Phase.A1, Phase.A0): StandDown(self._kv),
                 (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv, freezes, look),
-                (Phase.A3, Phase.A2): WayBack(database, self._reconciler),
+                (Phase.A3, Phase.A2): self._way_back,
                 (Phase.A3, Phase.A4): Drop(drops, runs, options.thresholds.drop_hold),
             },
             changing,
@@ -404,6 +405,7 @@ class Tenant:
         yield f"soak {self.name}", self._soak.run
         yield f"freeze {self.name}", self.freeze.run
         yield f"write-tally {self.name}", self._tally.run
+        yield f"way-back {self.name}", self._way_back.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run

@@ -1,5 +1,16 @@
-"""A3 → A2: what was written since the cutover goes back into legacy, exactly (architecture §6)."""
+"""A3 → A2: what was written since the cutover goes back into legacy, exactly (architecture §6, decision 0021).
 
+The journal may be weeks long, and callers wait while writes are held. So most of it goes ahead, in chunks, while the
+tenant is still in A3 and serves; what changes meanwhile goes in the next round, and only the rest while writes are
+held. A way back that is given up, or dies, leaves nothing to undo: in A3 legacy is not asked about a memory that the
+journal speaks of, and the next one goes on where this one was.
+"""
+
+import asyncio
+import time
+
+from cutover.domain.errors import CutoverError, LockTimeout
+from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import PhaseState
 from cutover.engine.drop import disown
 from cutover.engine.reconciler import Reconciler
@@ -7,8 +18,16 @@ from cutover.engine.step import PlainStep, lock_phase, until_calm, until_none
 from cutover.stores.database import Connection, Database
 from cutover.stores.drop import DropStore
 from cutover.stores.freeze import FreezeStore
+from cutover.stores.way_back import WayBackStore
 
-_REPLAY_SECONDS = 600.0
+_CHUNK = 2000
+_FEW = 200
+"""Memories that are left to the time in which writes are held: some tens of milliseconds."""
+_ROUNDS = 8
+_HOLD_SECONDS = 60.0
+"""For the statement; Transition's lock_timeout bounds every wait in it."""
+_SHOWN = 20
+_LOOK_SECONDS = 2.0
 # Intents whose caller may still be told no. The rest of them is replayed as it stands: a rollback must not need the
 # plugin, because a dead one is a reason for it.
 _INTENTS_UNDER_WAY = """
@@ -19,35 +38,88 @@ select exists (
 
 
 class WayBack(PlainStep):
-    """The step."""
+    """The step. `run` finishes what it leaves for afterwards, also after a crash."""
 
-    def __init__(self, database: Database, reconciler: Reconciler) -> None:
+    def __init__(self, tenant: str, database: Database, reconciler: Reconciler, observer: Observer) -> None:
+        self._tenant = tenant
         self._database = database
+        self._store = WayBackStore(database)
         self._reconciler = reconciler
         self._drops = DropStore(database)
+        self._observer = observer
+        self._before: PhaseState | None = None
+        self.held_seconds = 0.0
+        """How long writes were held by the last one."""
 
     def planned(self) -> tuple[str, ...]:
         """The replay."""
-        return ("replay the journal into agent_memories",)
+        return ("replay what changed in the journal meanwhile into agent_memories",)
 
     async def prepare(self, before: PhaseState) -> tuple[str, ...]:
-        """What the journal took over for A4 is legacy's again: that is nothing to replay."""
-        del before
+        """What the journal took over for A4 is legacy's again: that is nothing to replay. Most of the rest goes ahead."""
+        self._before = before
         await disown(self._drops)
-        return ()
+        started, moved = time.monotonic(), 0
+        for _ in range(_ROUNDS):
+            of_this_round = await self._ahead(before.epoch)
+            moved += of_this_round
+            if of_this_round <= _FEW:
+                break
+        return (f"{moved} writes went into legacy ahead, in {time.monotonic() - started:.1f} s",) if moved else ()
 
     async def calm(self) -> None:
-        """Intents under way end first."""
+        """Intents under way end first; what they leave goes ahead as well."""
         await until_calm(self._database, self._reconciler, _INTENTS_UNDER_WAY)
+        if self._before is not None:
+            await self._ahead(self._before.epoch)
 
     async def carry_out(self, connection: Connection) -> tuple[str, ...]:
-        """Hold the writes, replay."""
+        """Hold the writes, replay the rest."""
         await lock_phase(connection)
+        began = time.monotonic()
         await until_none(connection, _INTENTS_UNDER_WAY)
         await connection.execute("delete from cutover.journal where adopted")  # by another daemon, since `prepare`
         await FreezeStore.ease_in(connection, "thawing", "cutover")
-        row = await connection.fetchrow("select * from cutover.replay_journal()", timeout=_REPLAY_SECONDS)
-        assert row is not None  # noqa: S101 - the function gives one row
+        left = await self._store.replay_rest(connection, timeout=_HOLD_SECONDS)
         await FreezeStore.ease_in(connection, "open", "cutover")
-        replayed = f"{row['upserted']} writes and {row['deleted']} deletes since the cutover were replayed into legacy"
-        return (replayed, f"{row['natives']} memories have no v1 form and stay plugin-only")
+        self.held_seconds = time.monotonic() - began
+        return (f"{left} memories were replayed while writes were held, for {self.held_seconds:.2f} s",)
+
+    async def after(self) -> tuple[str, ...]:
+        """What the stay in A3 came to, and what v1 has no form for."""
+        assert self._before is not None  # noqa: S101 - `prepare` was there
+        came_to = await self._store.replayed(self._before.epoch)
+        natives = await self._store.natives(_SHOWN)
+        await self.finish()
+        words = f"{came_to.upserted} writes and {came_to.deleted} deletes since the cutover were replayed into legacy"
+        stay = f"{natives.total} memories have no v1 form and stay plugin-only"
+        if natives.shown:
+            stay += ": " + ", ".join(natives.shown) + (" …" if natives.total > len(natives.shown) else "")
+        return (words, stay)
+
+    async def finish(self) -> None:
+        """Put the journal's words aside that legacy has taken over. Raises the errors of `Database`."""
+        while await self._store.silence(_CHUNK):
+            pass
+
+    async def run(self) -> None:
+        """Finish what a crash left, for ever."""
+        while True:
+            try:
+                await self.finish()
+            except CutoverError as error:
+                self._observer(TaskFailed(self._tenant, "way_back", type(error).__name__, error.message))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _ahead(self, epoch: int) -> int:
+        """One round through the journal; gives how many writes went into legacy. Raises `StaleEpoch`."""
+        moved, after = 0, None
+        while True:
+            try:
+                chunk = await self._store.replay_ahead(epoch, after, _CHUNK)
+            except LockTimeout:  # somebody holds rows of it: that part waits for the hold
+                return moved
+            moved += chunk.moved
+            if chunk.last_id is None or chunk.seen < _CHUNK:
+                return moved
+            after = chunk.last_id

@@ -125,6 +125,9 @@ declare
     v_writer text := 'cutover';
     v_held   text[] := '{}';
 begin
+    if v_origin = 'replay' then
+        return null;  -- the journal on its way into legacy: the plugin has it already (migration 013)
+    end if;
     if v_origin is null then
         v_origin := 'bypass';
         v_writer := cutover.current_writer();

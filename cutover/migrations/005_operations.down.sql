@@ -1,5 +1,5 @@
 drop function if exists cutover.fold_bypass_writes(integer), cutover.mark_strays(uuid[], text[]), cutover.mark_tombstones(),
     cutover.open_backfill(bigint, text, uuid), cutover.backfill_chunk(bigint, text, uuid, integer),
-    cutover.silence_journal(), cutover.replay_journal(), cutover.set_phase(bigint, text, text, text, bytea);
+    cutover.set_phase(bigint, text, text, text, bytea);
 drop trigger if exists chain on cutover.phase_event;
 drop function if exists cutover.chain_event(), cutover.phase_event_text(cutover.phase_event);

@@ -1,5 +1,155 @@
 -- The way back: rehearsals of it, the thaw after it; and the soak clock (architecture §6).
 
+-- 1. A3 → A2: what was written since the cutover goes into legacy, exactly (decision 0021). Most of it goes ahead, in
+-- chunks, while the tenant is still in A3: legacy is not asked there about a memory that the journal speaks of, so legacy
+-- with the journal laid over it says the same before and after. Only what changed since goes while writes are held.
+alter table cutover.journal add column in_legacy boolean not null default false;
+comment on column cutover.journal.in_legacy is 'agent_memories says this already (or, for a native or a forget, holds nothing): nothing is left to replay.';
+create index journal_unreplayed on cutover.journal (memory_id) where state in ('intent', 'applied') and not in_legacy;
+create index journal_standing on cutover.journal (native, memory_id) where state in ('intent', 'applied');
+
+-- Put the newest word on each of these memories into legacy. p_final: while writes are held; else ahead of that, where
+-- only a word that stands for good counts: an intent may still be withdrawn, and legacy must not have heard of it.
+create function cutover.replay_words(p_ids uuid[], p_final boolean) returns table (upserted bigint, deleted bigint)
+language plpgsql as $$
+declare
+    v_type text := cutover.legacy_embedding_type();
+    v_word record;
+begin
+    perform cutover.write_as(null, 0, null);
+    perform set_config('cutover.origin', 'replay', true);  -- the capture triggers take no notice, the freeze lets it pass
+    -- A purge that is deleting one of these rows ends first, and what it journaled is seen below.
+    perform from public.agent_memories a where a.id = any (p_ids) order by a.id for update;
+    create temporary table replay on commit drop as
+        select distinct on (j.memory_id) j.* from cutover.journal j
+        where j.memory_id = any (p_ids) and j.state in ('intent', 'applied') order by j.memory_id, j.seq desc;
+    if p_final then
+        -- The plugin may not have heard of these words, or be about to: they are delivered once more, as legacy has them.
+        for v_word in select r.memory_id, array[r.namespace] as held from pg_temp.replay r where not r.native order by r.memory_id loop
+            perform cutover.touch_mark(v_word.memory_id, v_word.held, 'write', 'cutover');
+        end loop;
+        -- A workspace that is gone took its memories along (its purge journaled that); this is for what slipped through.
+        insert into cutover.quarantine as q (memory_id, workspace_id, reason, detail, rev)
+        select r.memory_id, r.workspace_id, 'workspace_gone', 'at the replay of the journal', r.rev from pg_temp.replay r
+        where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id)
+        on conflict (memory_id) do update set
+            reason = excluded.reason, detail = excluded.detail, rev = excluded.rev, last_seen = now();
+        update cutover.journal j set state = 'replayed' from pg_temp.replay r
+        where j.memory_id = r.memory_id and j.state in ('intent', 'applied')
+          and (not r.native or j.seq < r.seq);
+    else
+        delete from pg_temp.replay r where r.state <> 'applied';
+        -- Older words have no say any more. (An older intent is left to whoever settles it.)
+        update cutover.journal j set state = 'replayed' from pg_temp.replay r
+        where j.memory_id = r.memory_id and j.state = 'applied' and j.seq < r.seq;
+    end if;
+    delete from pg_temp.replay r
+    where not r.native and r.op = 'upsert' and not exists (select from public.workspaces w where w.id = r.workspace_id);
+    select count(*) filter (where not r.native and r.op = 'upsert'), count(*) filter (where not r.native and r.op = 'forget')
+    into upserted, deleted from pg_temp.replay r;
+    -- A native has left legacy too, where legacy held an earlier form of it.
+    delete from public.agent_memories a using pg_temp.replay r
+    where a.id = r.memory_id and (r.op = 'forget' or r.native);
+    delete from cutover.tombstone t using pg_temp.replay r where t.memory_id = r.memory_id and r.op = 'upsert';
+    insert into cutover.tombstone (memory_id, rev, held_in)
+    select r.memory_id, r.rev, array_remove(array[nullif(r.namespace, '')], null) from pg_temp.replay r
+    where r.op = 'forget' and not r.native order by r.memory_id
+    on conflict (memory_id) do nothing;
+    insert into public.agent_memories as a (id, workspace_id, content, scope, namespace, created_at, updated_at)
+    select r.memory_id, r.workspace_id, r.content, r.scope, r.label, r.created_at, r.updated_at
+    from pg_temp.replay r where not r.native and r.op = 'upsert' order by r.memory_id
+    on conflict (id) do update set
+        workspace_id = excluded.workspace_id, content = excluded.content, scope = excluded.scope,
+        namespace = excluded.namespace,
+        -- Unknown to the journal: never known, or one that only PostgreSQL can hold (cutover.sane). Either way it stays.
+        created_at = coalesce(excluded.created_at, a.created_at),
+        updated_at = coalesce(excluded.updated_at, a.updated_at);
+    delete from cutover.extra e using pg_temp.replay r where e.memory_id = r.memory_id;
+    insert into cutover.extra (memory_id, source, pin, propagation, embedding)
+    select r.memory_id, coalesce(r.source, 'agent'), r.pin, r.propagation, case when v_type is null then r.embedding end
+    from pg_temp.replay r where not r.native and r.op = 'upsert'
+      and (r.source <> 'agent' or r.pin or r.propagation is not null or (v_type is null and r.embedding is not null));
+    if v_type is not null then
+        execute format(
+            'update public.agent_memories a set embedding = translate(r.embedding::text, ''{}'', ''[]'')::%s
+             from pg_temp.replay r where a.id = r.memory_id and not r.native and r.op = ''upsert''
+               and (r.embedding is not null or a.embedding is not null)', v_type);
+    end if;
+    delete from cutover.native n using pg_temp.replay r where n.memory_id = r.memory_id and not r.native;
+    update cutover.journal j set in_legacy = true from pg_temp.replay r where j.seq = r.seq;
+    drop table pg_temp.replay;
+    return next;
+end $$;
+
+-- One chunk ahead of the way back, in A3, in id order. seen 0: there is no more behind p_after.
+create function cutover.replay_ahead(p_epoch bigint, p_after uuid, p_limit integer)
+returns table (seen integer, moved bigint, last_id uuid)
+language plpgsql as $$
+declare
+    v_phase text := cutover.enter(p_epoch, array['A3']);
+    v_ids   uuid[];
+begin
+    v_ids := array(
+        select distinct j.memory_id from cutover.journal j
+        where j.state in ('intent', 'applied') and not j.in_legacy
+          and j.memory_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+        order by j.memory_id limit p_limit);
+    seen := cardinality(v_ids);
+    last_id := v_ids[seen];
+    select r.upserted + r.deleted into moved from cutover.replay_words(v_ids, false) r;
+    return next;
+end $$;
+
+-- What is left, while writes are held. `left_over`: how many memories that were.
+create function cutover.replay_journal() returns table (left_over bigint, upserted bigint, deleted bigint)
+language plpgsql as $$
+declare
+    v_ids uuid[] := array(
+        select distinct j.memory_id from cutover.journal j
+        where j.state in ('intent', 'applied') and not j.in_legacy order by j.memory_id);
+begin
+    left_over := cardinality(v_ids);
+    select r.upserted, r.deleted into upserted, deleted from cutover.replay_words(v_ids, true) r;
+    return next;
+end $$;
+
+-- After the way back: what went ahead still stands in the journal. It was said before legacy's last word, so it is put
+-- aside, some at a time; 0: nothing left. In A3 nothing is.
+create function cutover.silence_chunk(p_limit integer) returns integer
+language plpgsql as $$
+declare
+    v_count integer;
+begin
+    perform pg_advisory_xact_lock_shared(cutover.phase_lock_key());
+    update cutover.journal j set state = 'replayed'
+    where j.seq in (select x.seq from cutover.journal x
+                    where x.state in ('intent', 'applied') and not x.native limit p_limit)
+      and (select s.phase from cutover.phase_state s) in ('A0', 'A1', 'A2');
+    get diagnostics v_count = row_count;
+    return v_count;
+end $$;
+
+-- A2 → A3: from here on the journal is asked before legacy. What it still says of memories that legacy holds was said
+-- before legacy's last word (a native that became a fact, a foreign write that straddled an earlier rollback).
+create function cutover.silence_journal() returns void
+language sql as $$
+    update cutover.journal j set state = 'replayed' where j.state in ('intent', 'applied') and not j.native;
+    update cutover.journal j set state = 'replayed'
+    where j.state in ('intent', 'applied') and j.native
+      and exists (select from public.agent_memories a where a.id = j.memory_id)
+$$;
+
+-- What became of a stay in A3 that is over: memories by what legacy was told of them.
+create function cutover.replayed(p_epoch bigint) returns table (upserted bigint, deleted bigint)
+language sql stable as $$
+    select count(*) filter (where w.op = 'upsert'), count(*) filter (where w.op = 'forget')
+    from (select distinct on (j.memory_id) j.op, j.native from cutover.journal j
+          where j.epoch = p_epoch and j.in_legacy order by j.memory_id, j.seq desc) w
+    where not w.native
+$$;
+
+-- 2. The soak clock.
+
 -- The soak clock's one row, of one stay in A3. Folded from sweeps by domain/soak_clock.py.
 create table cutover.soak (
     id            smallint primary key default 1 check (id = 1),
@@ -70,3 +220,27 @@ create trigger feed_soak after update of state on cutover.task_run for each row
     when (old.state = 'running' and new.state <> 'running' and new.finished_at is not null
           and new.kind in ('sweep.count', 'sweep.digest'))
     execute function cutover.feed_soak();
+
+-- 3. Rehearsals of the way back.
+create table cutover.rehearsal (
+    run_id        uuid primary key,
+    ok            boolean not null,
+    phase         text not null,
+    began_at      timestamptz not null,
+    ended_at      timestamptz not null default clock_timestamp(),
+    seconds       double precision not null,
+    held_seconds  double precision not null,
+    rows          bigint not null,
+    whole         boolean not null,
+    words         bigint not null,
+    invented      bigint not null,
+    mismatches    bigint not null,
+    why           text not null default '',
+    check (ok = (why = ''))
+);
+comment on table cutover.rehearsal is 'Every rehearsal of the way back, on a copy, and what it came to.';
+comment on column cutover.rehearsal.seconds is 'How long the replay took, all of it; held_seconds: the part for which writes would have been held.';
+comment on column cutover.rehearsal.whole is 'All rows of agent_memories were copied; false: a part, as large as is allowed.';
+comment on column cutover.rehearsal.words is 'Words of the journal that were replayed; invented: those that the rehearsal made up.';
+comment on column cutover.rehearsal.mismatches is 'Rows that were not, in every column, what was expected.';
+create index rehearsal_newest on cutover.rehearsal (ended_at desc);

@@ -47,7 +47,10 @@ async def test_a3_to_a2_replays_exactly_and_forward_again(make_database: MakeDat
         assert journal is not None
 
         changed = await s.step(Phase.A2)
-        assert "3 writes and 2 deletes" in changed["notes"][0]
+        told = " | ".join(changed["notes"])
+        assert "3 writes and 2 deletes" in told
+        assert "2 memories have no v1 form" in told
+        assert f"{native.id} (summary in custom:notes)" in told
         rows = {row["id"]: row for row in await s.database.fetch("SELECT * FROM agent_memories")}
         assert set(rows) == {kept.id, edited.id, made.id, vector.id}
         assert rows[kept.id]["updated_at"] == before[kept.id]["updated_at"]
