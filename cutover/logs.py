@@ -253,6 +253,7 @@ class LogObserver:
             events.KvSwitched: self._kv,
             events.SoakReset: self._soak_reset,
             events.ThresholdsTold: self._thresholds,
+            events.Rehearsed: self._rehearsed,
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
         }
@@ -498,6 +499,13 @@ class LogObserver:
 
     def _soak_reset(self, event: events.SoakReset) -> None:
         self._log.warning("soak.reset", tenant=event.tenant, why=event.why, lost_seconds=round(event.lost_seconds))
+
+    def _rehearsed(self, event: events.Rehearsed) -> None:
+        if event.fresh:
+            write = self._log.info if event.ok else self._log.error
+            write(
+                "rollback.rehearsed", tenant=event.tenant, ok=event.ok, seconds=round(event.seconds, 3), why=event.why
+            )
 
     def _task(self, event: events.TaskFailed) -> None:
         if count := self._due("task", event.tenant, event.task, event.error):

@@ -237,6 +237,17 @@ class Metrics:
         )
 
         self.journal_rows = self._gauge("cutover_journal_rows", "Rows in the journal of A3.", "tenant")
+        self.rehearsal_at = self._gauge(
+            "cutover_rollback_last_rehearsal_timestamp_seconds",
+            "When the way back was last rehearsed with success, by the database's clock; 0 when it never was.",
+            "tenant",
+        )
+        self.rehearsal_seconds = self._gauge(
+            "cutover_rollback_last_rehearsal_duration_seconds", "How long the replay took in it.", "tenant"
+        )
+        self.rehearsal_ok = self._gauge(
+            "cutover_rollback_last_rehearsal_ok", "1 when the last rehearsal of the way back went well.", "tenant"
+        )
         self.soak_green = self._gauge(
             "cutover_soak_green_seconds", "How long A3 has been green by the soak clock; 0 outside of A3.", "tenant"
         )
@@ -342,6 +353,7 @@ class MetricsObserver:
             events.KvSwitched: self._kv,
             events.SoakTold: self._soak,
             events.SoakReset: self._soak_reset,
+            events.Rehearsed: self._rehearsed,
             events.TaskFailed: self._task,
         }
         for tenant in tenants:
@@ -523,6 +535,12 @@ class MetricsObserver:
     def _soak_reset(self, event: events.SoakReset) -> None:
         self._child(self._metrics.soak_resets, event.tenant).inc()
 
+    def _rehearsed(self, event: events.Rehearsed) -> None:
+        self._child(self._metrics.rehearsal_ok, event.tenant).set(event.ok)
+        if event.ok:
+            self._child(self._metrics.rehearsal_at, event.tenant).set(event.ended_at_unix)
+            self._child(self._metrics.rehearsal_seconds, event.tenant).set(event.seconds)
+
     def _task(self, event: events.TaskFailed) -> None:
         self._child(self._metrics.task_failures, event.tenant, event.task).inc()
 
@@ -579,5 +597,10 @@ def _known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
         *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
+        *(m.journal_rows, m.divergence_first_seen, m.foreign_reads, m.foreign_writes),
+        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
+        *(m.journal_rows, m.divergence_first_seen),
+        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
+        *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok),
     ):
         yield family, ()

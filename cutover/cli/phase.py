@@ -12,6 +12,7 @@ from cutover.cli.output import confirm, emit, output_option, say, tenant_option,
 from cutover.cli.phase_approval import approve, certificates, certify, token_option
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
+from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.domain.phase import Phase, step
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ phase.add_command(approve)
 phase.add_command(certificates)
 phase.add_command(scream_test)
 phase.add_command(refreeze)
+phase.add_command(rehearse_rollback)
 
 
 @phase.command()

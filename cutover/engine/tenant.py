@@ -62,6 +62,7 @@ from cutover.engine.readiness import Readiness
 from cutover.engine.recall_sweep import RecallLimits, RecallSweeper
 from cutover.engine.reconciler import Reconciler
 from cutover.engine.record import Record
+from cutover.engine.rehearsal import Rehearsals
 from cutover.engine.schedule import Schedule
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_read import ShadowReader
@@ -94,6 +95,7 @@ from cutover.stores.plugin_database import PluginDatabase, plugin_database_url
 from cutover.stores.procedures import Procedures
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
+from cutover.stores.rehearsal import RehearsalBounds, RehearsalStore
 from cutover.stores.runs import Runs
 from cutover.stores.shadow import ShadowStore
 from cutover.stores.soak import SoakStore
@@ -294,6 +296,14 @@ class Tenant:
             self._recall,
             self._verifier,
         )
+        self.rehearsals = Rehearsals(
+            self.name,
+            database,
+            RehearsalStore(database, None if plugin_database is None else plugin_database.database, RehearsalBounds()),
+            runs,
+            self.phase,
+            observer,
+        )
         self._soak = SoakClock(
             self.name,
             SoakStore(database),
@@ -319,6 +329,7 @@ class Tenant:
                 "shadow": shadow_time.evidence,
                 "soak": self._soak.evidence,
                 "access": self._access.evidence,
+                "rehearsal": self.rehearsals.evidence,
                 "drop": self.drops.evidence,
                 "freeze": self.freeze.evidence,
                 "archive": self.archives.evidence,
@@ -406,6 +417,7 @@ class Tenant:
         yield f"freeze {self.name}", self.freeze.run
         yield f"write-tally {self.name}", self._tally.run
         yield f"way-back {self.name}", self._way_back.run
+        yield f"rehearsal {self.name}", self.rehearsals.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
         yield f"drop {self.name}", self.drops.run

@@ -56,7 +56,7 @@ class WayBack(PlainStep):
         return ("replay what changed in the journal meanwhile into agent_memories",)
 
     async def prepare(self, before: PhaseState) -> tuple[str, ...]:
-        """What the journal took over for A4 is legacy's again: that is nothing to replay. Most of the rest goes ahead."""
+        """What the journal took over for A4 is legacy's again. Of the rest, most goes ahead."""
         self._before = before
         await disown(self._drops)
         started, moved = time.monotonic(), 0

@@ -19,6 +19,7 @@ from cutover.http.ops_findings import OpsFindings
 from cutover.http.ops_freeze import OpsFreeze
 from cutover.http.ops_phase import OpsPhase, phase_json
 from cutover.http.ops_record import OpsRecord
+from cutover.http.ops_rollback import OpsRollback
 from cutover.http.ops_sweeps import OpsSweeps
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
 from cutover.http.ops_verify import OpsVerify
@@ -52,6 +53,7 @@ class OpsApi:
         self._record = OpsRecord()
         self._access = OpsAccess()
         self._phase = OpsPhase(admins, cache)
+        self._rollback = OpsRollback(admins, cache)
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
@@ -71,6 +73,7 @@ class OpsApi:
             *self._verify.served(),
             *self._record.served(),
             *self._access.served(),
+            *self._rollback.served(),
         )
         for method, path, handler in served:
             operation = path.replace("/", "_").replace("{", "").replace("}", "")

@@ -200,12 +200,7 @@ comment on column cutover.soak_feed.outcome is 'No secret: as in task_run, where
 comment on column cutover.soak_event.why is 'No secret: a sentence of the daemon''s.';
 comment on table cutover.soak_event is 'Append-only: when the soak clock began and when it went back to zero, from what and why.';
 comment on column cutover.soak_event.green_seconds is 'What the clock had come to before.';
-create trigger append_only before update or delete on cutover.soak_event
-    for each row execute function cutover.refuse_change();
-create trigger append_only_truncate before truncate on cutover.soak_event
-    for each statement execute function cutover.refuse_change();
-alter table cutover.soak_event enable always trigger append_only;
-alter table cutover.soak_event enable always trigger append_only_truncate;
+select cutover.make_append_only('cutover.soak_event');
 
 -- A sweep counts for the stay in which it began and ended. The time is this database's, whatever the outcome says.
 create function cutover.feed_soak() returns trigger

@@ -17,7 +17,16 @@ from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
 
 SCHEMA = "cutover_rehearsal"
-_REPLAY = ("sane", "write_as", "legacy_embedding_type", "touch_mark", "enter", "replay_words", "replay_ahead", "replay_journal")
+_REPLAY = (
+    "sane",
+    "write_as",
+    "legacy_embedding_type",
+    "touch_mark",
+    "enter",
+    "replay_words",
+    "replay_ahead",
+    "replay_journal",
+)
 _FUNCTIONS = """
 select pg_get_functiondef(p.oid) from pg_proc p
 where p.pronamespace = 'cutover'::regnamespace and p.proname = any ($1) order by array_position($1, p.proname::text)
@@ -158,9 +167,7 @@ class RehearsalStore:
     async def differences(self, limit: int) -> tuple[int, Sequence[Difference]]:
         """How many rows are not as expected, and the first of them."""
         async with self._bounded() as connection:
-            rows = await connection.fetch(
-                query("rehearsal_compare").format(fingerprint=self._fingerprint("a")), limit
-            )
+            rows = await connection.fetch(query("rehearsal_compare").format(fingerprint=self._fingerprint("a")), limit)
         return (rows[0]["total"] if rows else 0), [Difference(row["id"], row["what"]) for row in rows]
 
     def _fingerprint(self, alias: str) -> str:
@@ -169,7 +176,11 @@ class RehearsalStore:
     async def _expect_real_words(self) -> None:
         """Of what the real journal speaks of: as the plugin has it, where it can be asked; else by the words."""
         asked = await self._expect_as_the_plugin() if self._plugin is not None else []
-        spoken = "null::text" if self._type is None else f"md5(translate(s.embedding::text, '{{}}', '[]')::{self._type}::text)"
+        spoken = (
+            "null::text"
+            if self._type is None
+            else f"md5(translate(s.embedding::text, '{{}}', '[]')::{self._type}::text)"
+        )
         async with self._bounded() as connection:
             await connection.execute(query("rehearsal_real_words").replace("{spoken}", spoken), asked)
 

@@ -19,6 +19,7 @@ ARCHIVE = 7304916220481577241
 COUNT_SWEEP = 7304916220481577251
 RECALL_SWEEP = 7304916220481577252
 _TURN_SECONDS = 0.2
+REHEARSAL = 7304916220481577303
 _HELD = """
 select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() and l.granted
                and l.objsubid = 1 and (l.classid::bigint << 32) | l.objid::bigint = $1)

@@ -189,6 +189,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "kv.capture",
         "soak.told",
         "soak.reset",
+        "rollback.rehearsed",
         "task.failed",
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
@@ -230,6 +231,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.KvSwitched(t, on=True, did="installed")
     yield events.SoakTold(t, 60.0, 3600.0)
     yield events.SoakReset(t, "a sweep was divergent", 60.0)
+    yield events.Rehearsed(t, True, 1.5, 77.0, "", True)
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
 
 

@@ -99,6 +99,7 @@ def every_event() -> list[events.Event]:
         events.KvSwitched(t, on=True, did="installed"),
         events.SoakTold(t, 60.0, 3600.0),
         events.SoakReset(t, "a sweep was divergent", 60.0),
+        events.Rehearsed(t, True, 1.5, 77.0, "", False),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
     ]
 
@@ -170,6 +171,9 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_soak_green_seconds", {}, 60),
         ("cutover_soak_required_seconds", {}, 3600),
         ("cutover_soak_resets_total", {}, 1),
+        ("cutover_rollback_last_rehearsal_timestamp_seconds", {}, 77),
+        ("cutover_rollback_last_rehearsal_duration_seconds", {}, 1.5),
+        ("cutover_rollback_last_rehearsal_ok", {}, 1),
         ("cutover_task_failures_total", {"task": "reconciler"}, 1),
     ]
     for name, labels, wanted in expected:
