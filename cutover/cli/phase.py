@@ -13,6 +13,7 @@ from cutover.cli.phase_approval import approve, certificates, certify, token_opt
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
 from cutover.cli.phase_rehearse import rehearse_rollback
+from cutover.cli.phase_thaw import thaw
 from cutover.domain.phase import Phase, step
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ phase.add_command(certificates)
 phase.add_command(scream_test)
 phase.add_command(refreeze)
 phase.add_command(rehearse_rollback)
+phase.add_command(thaw)
 
 
 @phase.command()

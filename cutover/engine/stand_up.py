@@ -92,11 +92,12 @@ class StandDown(PlainStep):
 
     def planned(self) -> tuple[str, ...]:
         """The triggers."""
-        return ("remove the capture triggers",)
+        return ("remove the capture triggers", "let others write agent_memories, if they were still refused")
 
     async def carry_out(self, connection: Connection) -> tuple[str, ...]:
         """The triggers go in the same transaction as the phase."""
         await lock_phase(connection)
         await connection.execute("select cutover.remove_capture()")
+        await connection.execute("select cutover.thaw('cutover')")  # in A0 there is nothing to compare legacy with
         await self._kv.enter_a0(connection)
         return ()

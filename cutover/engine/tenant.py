@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,6 +21,7 @@ from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
 from cutover.domain.events import Observer
+from cutover.domain.evidence import FreezeEvidence
 from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
@@ -70,6 +71,7 @@ from cutover.engine.shadow_time import ShadowTime, WriteTally
 from cutover.engine.soak_clock import SoakClock
 from cutover.engine.stand_up import StandDown, StandUp
 from cutover.engine.sweep import CountSweeper
+from cutover.engine.thaw import Thaw
 from cutover.engine.transition import Transition
 from cutover.engine.verify import Verifier
 from cutover.engine.way_back import WayBack
@@ -100,6 +102,7 @@ from cutover.stores.runs import Runs
 from cutover.stores.shadow import ShadowStore
 from cutover.stores.soak import SoakStore
 from cutover.stores.strays import PluginStrays
+from cutover.stores.way_back import WayBackStore
 
 _APPLICATION = "cutover"
 _FLUSH_SECONDS = 5.0
@@ -258,6 +261,7 @@ class Tenant:
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         freezes = FreezeStore(database)
         self.freeze = Freeze(self.name, freezes, self.phase, observer)
+        self.thaw = Thaw(self.name, freezes, WayBackStore(database), self.digests, runs, self.phase, observer)
         look = LastLook(
             self.digests,
             None if plugin_database is None else _digest_reader(database, plugin_database),
@@ -331,8 +335,8 @@ class Tenant:
                 "access": self._access.evidence,
                 "rehearsal": self.rehearsals.evidence,
                 "drop": self.drops.evidence,
-                "freeze": self.freeze.evidence,
                 "archive": self.archives.evidence,
+                "freeze": self._freeze_evidence,
             },
         )  # fmt: skip
         self.promotion = Promotion(
@@ -417,6 +421,7 @@ class Tenant:
         yield f"freeze {self.name}", self.freeze.run
         yield f"write-tally {self.name}", self._tally.run
         yield f"way-back {self.name}", self._way_back.run
+        yield f"thaw {self.name}", self.thaw.run
         yield f"rehearsal {self.name}", self.rehearsals.run
         yield f"gates {self.name}", self._readiness.watch_gates
         yield f"findings {self.name}", self.findings.watch
@@ -487,6 +492,11 @@ class Tenant:
     def _backfilled(self, progress: Progress) -> None:
         if self.digests is not None and self._options.digest_after_backfill:
             self.digests.wish("backfill")
+
+    async def _freeze_evidence(self) -> FreezeEvidence:
+        """As the phase asks for; after the way back, red while no sweep lets the thaw end."""
+        seen = await self.freeze.evidence()
+        return replace(seen, intact=False, why=self.thaw.why) if self.thaw.why and seen.intact else seen
 
     async def _want_full_sweep(self, epoch: int) -> None:
         """The soak clock stands still until one of this stay in A3 is clean; the schedule may be a day away."""

@@ -81,7 +81,6 @@ class WayBack(PlainStep):
         await connection.execute("delete from cutover.journal where adopted")  # by another daemon, since `prepare`
         await FreezeStore.ease_in(connection, "thawing", "cutover")
         left = await self._store.replay_rest(connection, timeout=_HOLD_SECONDS)
-        await FreezeStore.ease_in(connection, "open", "cutover")
         self.held_seconds = time.monotonic() - began
         return (f"{left} memories were replayed while writes were held, for {self.held_seconds:.2f} s",)
 

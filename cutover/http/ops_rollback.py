@@ -1,8 +1,9 @@
-"""The way back on the ops face: `/api/v1/phase/rehearsal` (architecture §6)."""
+"""The way back on the ops face: `/api/v1/phase/rehearsal` and `phase/thaw` (architecture §6)."""
 
 from collections.abc import Iterator
 
 from aiohttp import web
+from pydantic import Field
 
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
@@ -12,8 +13,14 @@ from cutover.http.server import Call
 from cutover.http.wire import json_response
 
 
+class ThawBody(ControlBody):
+    """`POST phase/thaw`."""
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
 class OpsRollback:
-    """The routes of the rehearsal."""
+    """The routes of the rehearsal and of the thaw."""
 
     def __init__(self, admins: Admins, cache: HealthCache) -> None:
         self._admins = admins
@@ -23,6 +30,7 @@ class OpsRollback:
         """Method, path below `/api/v1`, handler."""
         yield "POST", "phase/rehearsal", self.start
         yield "GET", "phase/rehearsal", self.show
+        yield "POST", "phase/thaw", self.thaw
 
     async def start(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`POST phase/rehearsal` `{}`: 202 with the run, which `GET phase/rehearsal` then follows."""
@@ -35,4 +43,11 @@ class OpsRollback:
         told = await call.tenant.rehearsals.status()
         if not told["doing"]:
             self._cache.forget(call.tenant.name)
+        return json_response(200, told, NO_STORE)
+
+    async def thaw(self, call: Call[OpsTenant]) -> web.StreamResponse:
+        """`POST phase/thaw` `{reason}`: let others write agent_memories again, without a clean sweep."""
+        who, body = await authorised(self._admins, call, ThawBody)
+        told = await call.tenant.thaw.by_hand(who, body.reason)
+        self._cache.forget(call.tenant.name)
         return json_response(200, told, NO_STORE)

@@ -123,12 +123,14 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     f       cutover.freeze;
     v_ours  boolean := coalesce(current_setting('cutover.origin', true), '') = 'write';
+    -- The journal goes back into legacy ahead of the step to A2 (migration 013).
+    v_replay boolean := coalesce(current_setting('cutover.origin', true), '') = 'replay';
     v_phase text;
 begin
     select * into f from cutover.freeze where id = 1;
     if f.number::text is not distinct from tg_argv[0] then
         if f.mode = 'open' or (f.mode = 'scream' and clock_timestamp() >= f.until)
-           or (f.mode in ('scream', 'thawing') and v_ours) then
+           or (f.mode in ('scream', 'thawing') and v_ours) or (f.mode in ('frozen', 'thawing') and v_replay) then
             if tg_op = 'TRUNCATE' or tg_level = 'STATEMENT' then return null; end if;
             return new;
         end if;

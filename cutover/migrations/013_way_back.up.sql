@@ -239,3 +239,17 @@ comment on column cutover.rehearsal.whole is 'All rows of agent_memories were co
 comment on column cutover.rehearsal.words is 'Words of the journal that were replayed; invented: those that the rehearsal made up.';
 comment on column cutover.rehearsal.mismatches is 'Rows that were not, in every column, what was expected.';
 create index rehearsal_newest on cutover.rehearsal (ended_at desc);
+
+-- 4. The thaw. Let everybody write again, where the way back is over: false when nothing thaws. Never in A3 or A4, whoever
+-- flipped meanwhile: a change of phase waits for this, or is seen.
+create function cutover.thaw(p_actor text) returns boolean
+language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock_shared(cutover.phase_lock_key());
+    if (select s.phase from cutover.phase_state s) in ('A3', 'A4')
+       or not exists (select from cutover.freeze f where f.mode = 'thawing') then
+        return false;
+    end if;
+    perform cutover.ease_freeze('open', p_actor);
+    return true;
+end $$;

@@ -66,6 +66,10 @@ class WayBackStore:
         shown = tuple(f"{row['memory_id']} ({row['kind']} in {row['namespace']})" for row in rows)
         return Natives(rows[0]["total"] if rows else 0, shown)
 
+    async def thaw(self, actor: str) -> bool:
+        """Let everybody write agent_memories again; False when nothing thaws."""
+        return bool(await self._database.fetchval("select cutover.thaw($1)", actor))
+
     async def silence(self, limit: int) -> int:
         """Put aside some of the journal's words that legacy has taken over; 0: none is left."""
         return int(await self._database.fetchval("select cutover.silence_chunk($1)", limit, timeout=_CHUNK_SECONDS))
