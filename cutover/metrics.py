@@ -238,9 +238,7 @@ class Metrics:
 
         self.journal_rows = self._gauge("cutover_journal_rows", "Rows in the journal of A3.", "tenant")
         self.rehearsal_at = self._gauge(
-            "cutover_rollback_last_rehearsal_timestamp_seconds",
-            "When the way back was last rehearsed with success, by the database's clock; 0 when it never was.",
-            "tenant",
+            "cutover_rollback_last_rehearsal_timestamp_seconds", "When the way back was last rehearsed well.", "tenant"
         )
         self.rehearsal_seconds = self._gauge(
             "cutover_rollback_last_rehearsal_duration_seconds", "How long the replay took in it.", "tenant"
@@ -352,7 +350,7 @@ class MetricsObserver:
             events.BackfillAdvanced: self._backfill,
             events.KvSwitched: self._kv,
             events.SoakTold: self._soak,
-            events.SoakReset: self._soak_reset,
+            events.SoakReset: lambda event: self._child(metrics.soak_resets, event.tenant).inc(),
             events.Rehearsed: self._rehearsed,
             events.TaskFailed: self._task,
         }
@@ -532,14 +530,12 @@ class MetricsObserver:
         self._child(self._metrics.soak_green, event.tenant).set(event.green_seconds)
         self._child(self._metrics.soak_required, event.tenant).set(event.required_seconds)
 
-    def _soak_reset(self, event: events.SoakReset) -> None:
-        self._child(self._metrics.soak_resets, event.tenant).inc()
-
     def _rehearsed(self, event: events.Rehearsed) -> None:
-        self._child(self._metrics.rehearsal_ok, event.tenant).set(event.ok)
+        m = self._metrics
+        self._child(m.rehearsal_ok, event.tenant).set(event.ok)
         if event.ok:
-            self._child(self._metrics.rehearsal_at, event.tenant).set(event.ended_at_unix)
-            self._child(self._metrics.rehearsal_seconds, event.tenant).set(event.seconds)
+            self._child(m.rehearsal_at, event.tenant).set(event.ended_at_unix)
+            self._child(m.rehearsal_seconds, event.tenant).set(event.seconds)
 
     def _task(self, event: events.TaskFailed) -> None:
         self._child(self._metrics.task_failures, event.tenant, event.task).inc()
@@ -597,10 +593,6 @@ def _known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
         *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
-        *(m.journal_rows, m.divergence_first_seen, m.foreign_reads, m.foreign_writes),
-        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets),
-        *(m.journal_rows, m.divergence_first_seen),
-        *(m.journal_rows, m.sweep_trusted, m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
         *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok),
     ):
         yield family, ()

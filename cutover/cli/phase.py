@@ -10,9 +10,9 @@ import click
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.cli.phase_approval import approve, certificates, certify, token_option
+from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
-from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.cli.phase_thaw import thaw
 from cutover.domain.phase import Phase, step
 

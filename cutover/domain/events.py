@@ -269,6 +269,9 @@ class ThresholdsTold(Event):
     """What this daemon's gates were told to ask for: per threshold, whether it is looser than its default."""
 
     loosened: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Rehearsed(Event):
     """The last rehearsal of the way back: how long the replay took, and when it ended by the database's clock.
     `fresh`: it ended just now, here; else this is from the record."""

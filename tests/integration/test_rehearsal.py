@@ -18,6 +18,7 @@ from tests.integration.protocol_scene import Scene, scene
 from tests.integration.read_scene import CHILD, ROOT, STRANGER
 
 VECTOR = tuple(round(0.001 * i, 3) for i in range(EMBEDDING_DIMENSIONS))
+PATIENT: dict[str, Any] = {"delivery_deadline": 3.0, "plugin_timeout": 3.0}
 ROWS = [(uuid4(), (CHILD, ROOT, STRANGER)[n % 3], f"old {n} – ž\n\"'\\ {n}", "LOCAL") for n in range(60)]
 
 
@@ -51,7 +52,7 @@ async def everything(s: Scene) -> dict[str, list[Any]]:
 
 async def test_a_rehearsal_in_a2_replays_invented_words_and_touches_nothing(database: str) -> None:
     """The gate of A3 asks for one before A3 is entered."""
-    async with scene(database, phase=Phase.A2, rows=ROWS) as s:
+    async with scene(database, phase=Phase.A2, rows=ROWS, **PATIENT) as s:
         await s.database.execute("UPDATE agent_memories SET created_at = NULL WHERE id = $1", ROWS[0][0])
         await s.quiet()
         before = await everything(s)
@@ -76,7 +77,7 @@ async def test_a_rehearsal_in_a2_replays_invented_words_and_touches_nothing(data
 
 @pytest.mark.parametrize("embedding", [True, False], ids=["embedding", "plain"])
 async def test_a_rehearsal_in_a3_replays_the_real_journal_too(make_database: MakeDatabase, embedding: bool) -> None:
-    async with scene(await make_database(embedding=embedding), phase=Phase.A2, rows=ROWS) as s:
+    async with scene(await make_database(embedding=embedding), phase=Phase.A2, rows=ROWS, **PATIENT) as s:
         edited = await s.commit(f"workspace:{CHILD}", "before", pin=True, embedding=VECTOR)
         await s.enter(Phase.A3)
         await s.edit(CHILD, edited.id, label="procedures")
@@ -98,7 +99,7 @@ async def test_a_rehearsal_in_a3_replays_the_real_journal_too(make_database: Mak
 
 
 async def test_a_fault_in_the_replay_fails_the_rehearsal(database: str) -> None:
-    async with scene(database, phase=Phase.A2, rows=ROWS) as s:
+    async with scene(database, phase=Phase.A2, rows=ROWS, **PATIENT) as s:
         definition = await s.database.fetchval(
             "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'cutover'::regnamespace"
             " AND proname = 'replay_words'"
@@ -128,7 +129,7 @@ async def test_a_fault_in_the_replay_fails_the_rehearsal(database: str) -> None:
 
 async def test_a_journal_that_is_not_what_the_plugin_holds_fails_the_rehearsal(database: str) -> None:
     """The expectation comes from propagation.cutover, not from the journal that is replayed."""
-    async with scene(database, phase=Phase.A3, rows=ROWS) as s:
+    async with scene(database, phase=Phase.A3, rows=ROWS, **PATIENT) as s:
         await s.edit(ROWS[0][1], ROWS[0][0], "edited")
         await s.quiet()
         await s.database.execute(
@@ -141,13 +142,13 @@ async def test_a_journal_that_is_not_what_the_plugin_holds_fails_the_rehearsal(d
 
 
 async def test_a_scratch_schema_that_a_crash_left_is_dropped_by_the_next(database: str) -> None:
-    async with scene(database, phase=Phase.A2, rows=ROWS) as s:
+    async with scene(database, phase=Phase.A2, rows=ROWS, **PATIENT) as s:
         await s.database.execute(f"CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.journal (x integer)")
         assert (await rehearsed(s))["ok"]
 
 
 async def test_who_asks_while_one_is_under_way_or_where_there_is_no_way_back_is_told(database: str) -> None:
-    async with scene(database, phase=Phase.A1, rows=ROWS) as s:
+    async with scene(database, phase=Phase.A1, rows=ROWS, **PATIENT) as s:
         asked = await asyncio.gather(*(s.tenant.rehearsals.request("test") for _ in range(2)), return_exceptions=True)
         assert sorted(type(each).__name__ for each in asked) == ["OperatorError", "UUID"]
 

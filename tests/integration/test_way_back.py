@@ -21,6 +21,8 @@ from tests.integration.read_scene import CHILD, ROOT
 
 COMMITS = on("POST", r"/memories$")
 VECTOR = tuple(round(0.001 * i, 3) for i in range(EMBEDDING_DIMENSIONS))
+PATIENT: dict[str, Any] = {"delivery_deadline": 3.0, "plugin_timeout": 3.0}
+"""The machine may be busy; nothing here is about how soon a caller is told."""
 ODD = "žluťoučký 🐎 \\ '\"%$1 {} \t\n Ωμέγα"
 
 
@@ -42,7 +44,7 @@ async def free(s: Scene, timeout: float = 40.0) -> None:
 @pytest.mark.parametrize("embedding", [True, False], ids=["embedding", "plain"])
 async def test_every_column_comes_back_exactly(make_database: MakeDatabase, embedding: bool) -> None:
     """Untouched, edited, deleted, made in A3, natives, GLOBAL, Unicode, times that nobody knows; K/V rows untouched."""
-    async with scene(await make_database(embedding=embedding), phase=Phase.A2) as s:
+    async with scene(await make_database(embedding=embedding), phase=Phase.A2, **PATIENT) as s:
         untouched = await s.create(CHILD, ODD, label="facts")
         timeless, embedded, worded = [await s.commit(f"workspace:{CHILD}", ODD + n, embedding=VECTOR) for n in "123"]
         deleted, native = await s.create(CHILD, "deleted"), await s.create(CHILD, "a native soon")
@@ -102,7 +104,7 @@ async def test_every_column_comes_back_exactly(make_database: MakeDatabase, embe
 async def test_what_goes_ahead_changes_nothing_in_a3_and_a_way_back_that_is_given_up_leaves_nothing_to_undo(
     database: str,
 ) -> None:
-    async with scene(database, phase=Phase.A3) as s:
+    async with scene(database, phase=Phase.A3, **PATIENT) as s:
         assert s.proxy is not None
         edited, deleted = await s.create(CHILD, "edited"), await s.create(CHILD, "deleted")
         native = await s.create(CHILD, "turned")
@@ -151,7 +153,7 @@ async def _told(write: Any) -> CutoverError | None:
 
 
 async def test_a_purge_that_is_under_way_is_not_undone(database: str) -> None:
-    async with scene(database, phase=Phase.A3) as s:
+    async with scene(database, phase=Phase.A3, **PATIENT) as s:
         made = await s.create(CHILD, "made")
         await s.quiet()
         await s.tenant._way_back.prepare(await s.tenant.phase.reload())
@@ -174,7 +176,7 @@ async def test_a_purge_that_is_under_way_is_not_undone(database: str) -> None:
 
 
 async def test_others_write_again_after_a_clean_sweep_and_not_before(database: str) -> None:
-    async with scene(database, phase=Phase.A3) as s:
+    async with scene(database, phase=Phase.A3, **PATIENT) as s:
         made = await s.create(CHILD, "made")
         await s.quiet()
         await s.step(Phase.A2)
@@ -193,7 +195,7 @@ async def test_others_write_again_after_a_clean_sweep_and_not_before(database: s
 
 
 async def test_a_sweep_that_is_not_clean_keeps_others_out_until_somebody_answers_for_it(database: str) -> None:
-    async with scene(database, phase=Phase.A3) as s:
+    async with scene(database, phase=Phase.A3, **PATIENT) as s:
         lost = await s.create(CHILD, "lost")
         await s.quiet()
         await s.database.execute("DELETE FROM memory_plugin.memory_records WHERE id = $1", lost.id)
@@ -224,7 +226,7 @@ async def test_a_sweep_that_is_not_clean_keeps_others_out_until_somebody_answers
 
 
 async def test_forward_back_forward_for_every_reversible_step(database: str) -> None:
-    async with scene(database, rows=[(uuid4(), CHILD, f"old {n}", "LOCAL") for n in range(5)]) as s:
+    async with scene(database, rows=[(uuid4(), CHILD, f"old {n}", "LOCAL") for n in range(5)], **PATIENT) as s:
         for there, back in ((Phase.A1, Phase.A0), (Phase.A2, Phase.A1), (Phase.A3, Phase.A2)):
             await s.enter(there)
             first = await s.create(CHILD, f"in {there}")
