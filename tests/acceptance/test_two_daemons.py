@@ -1,6 +1,10 @@
 """Issue 4 §6: several daemons on one database; one of them is cut off from it and comes back."""
 
+import asyncio
+import hashlib
 import json
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from typing import Literal
 from uuid import uuid4
 
@@ -8,9 +12,12 @@ import aiohttp
 import asyncpg
 import pytest
 
+from cutover.domain.procedure import Packaged
 from cutover.embedded.callers import Http, MemoriesCaller, Outcome
 from cutover.embedded.control import Control
-from cutover.embedded.processes import DaemonChild, daemon_child, until
+from cutover.embedded.processes import DaemonChild, clean_environment, daemon_child, until
+from cutover.stores.database import Database
+from cutover.stores.procedures import Procedures, packaged
 from tests.acceptance.conftest import MakeScene
 from tests.acceptance.scene import FAST, Scene
 from tests.byte_proxy import ByteProxy
@@ -126,3 +133,41 @@ async def test_a_phase_that_one_daemon_changes_is_the_other_ones_at_once_and_wor
         assert await connection.fetchval(runs) == 5
     finally:
         await connection.close()
+
+
+async def test_the_record_from_the_command_line(make_scene: MakeScene) -> None:
+    """`cutover procedure list|show|diff` and `cutover audit verify`, exit codes included."""
+    made = await make_scene()
+    environment = {**clean_environment(), "CUTOVER_OPS_URL": made.daemon.at.ops}
+
+    async def cli(*words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cutover", *words, env=environment, stdout=PIPE, stderr=STDOUT
+        )
+        told, _ = await process.communicate()
+        return process.returncode or 0, told.decode()
+
+    code, told = await cli("procedure", "list")
+    assert code == 0, told
+    assert all(name in told for name in packaged()), told
+    code, told = await cli("procedure", "show", "a3-cutover")
+    assert (code, packaged()["a3-cutover"].body in told) == (0, True), told
+    assert await cli("procedure", "diff", "sweeps") == (0, "no difference\n")
+    assert (await cli("procedure", "show", "tea"))[0] == 1
+    body = "# Sweeps\nanother text\n"
+    other = Packaged("sweeps", "Sweeps", body, hashlib.sha256(body.encode()).digest())
+    database = await Database.connect(made.database_url, max_size=1)
+    try:
+        await Procedures(database).seed("99.0", {"sweeps": other})
+        code, told = await cli("procedure", "diff", "sweeps")
+        assert (code, "-another text" in told) == (3, True), told
+        assert (await cli("procedure", "diff", "sweeps", "--from", "1", "--to", "2"))[0] == 3
+        code, told = await cli("audit", "verify")
+        assert (code, "whole" in told) == (0, True), told
+        assert (await cli("audit", "verify", "--head", "00" * 32))[0] == 3
+        assert (await cli("audit", "verify", "--head", "nonsense"))[0] == 2
+        await database.execute("UPDATE cutover.phase_state SET epoch = 7")
+        code, told = await cli("audit", "verify")
+        assert (code, "the record is broken" in told) == (3, True), told
+    finally:
+        await database.close()
