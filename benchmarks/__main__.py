@@ -11,6 +11,7 @@ import asyncpg
 import uvloop
 
 from benchmarks.copying import contract_rows, copy_by_database, database_rows
+from benchmarks.flipping import flip_rows
 from benchmarks.population import populate
 from benchmarks.report import Row, table, write_json
 from benchmarks.sweeping import SweepBench
@@ -31,7 +32,7 @@ _SETTINGS = {
     "CUTOVER_RECALL_INTERVAL": "86400",
     "CUTOVER_SHADOW_READ_RATIO": "0",
 }
-SECTIONS = ("start", "dual", "a3", "contract", "database", "sweep")
+SECTIONS = ("start", "dual", "a3", "contract", "database", "sweep", "flip")
 
 
 def say(line: str) -> None:
@@ -47,6 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=None, help="seconds per run (default 4, quick 1)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of all runs (default 5, quick 1)")
     parser.add_argument("--rows", type=int, help="memories of `database` and `sweep` (default 1000000, quick 20000)")
+    parser.add_argument("--flips", type=int, help="changes of phase of `flip` (default 12, quick 3)")
     parser.add_argument("--contract-rows", type=int, help="memories of `contract` (default 40000, quick 3000)")
     parser.add_argument(
         "--reladiff", metavar="COMMAND", help="compare with this program; `install`: into a throw-away environment"
@@ -155,6 +157,8 @@ async def million_rows(postgres: EmbeddedPostgres, options: argparse.Namespace, 
             rows += await database_rows(stack, population.seats, options.rows, options.seconds, say)
         else:
             await copy_by_database(stack, options.rows)
+        if "flip" in wanted:
+            rows += await flip_rows(stack, population.seats, options.rows, options.flips, say)
         if "sweep" in wanted:
             rows += await SweepBench(stack, options.rows, min(3, options.rounds), options.reladiff, say).rows()
     return rows
@@ -172,7 +176,7 @@ async def run(options: argparse.Namespace) -> list[Row]:
             rows += await write_rows(postgres, options, wanted)
         if "contract" in wanted:
             rows += await copy_rows(postgres, options)
-        if wanted & {"database", "sweep"}:
+        if wanted & {"database", "sweep", "flip"}:
             rows += await million_rows(postgres, options, wanted)
     return rows
 
@@ -182,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     options.seconds = options.seconds or (1.0 if options.quick else 4.0)
     options.rounds = options.rounds or (1 if options.quick else 5)
+    options.flips = options.flips or (3 if options.quick else 12)
     options.rows = options.rows or (20_000 if options.quick else 1_000_000)
     options.contract_rows = options.contract_rows or (3_000 if options.quick else 40_000)
     load = os.getloadavg()[0]

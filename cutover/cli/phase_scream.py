@@ -18,7 +18,7 @@ _COLUMNS = ("writer", "attempts", "first_seen", "last_seen")
 
 @click.command("scream-test")
 @click.option("--seconds", type=click.IntRange(1, 900), default=60, show_default=True, help="How long.")
-@click.option("--reason", default="", help="Why, for the record.")
+@click.option("--reason", default="scream test", show_default=True, help="Why, for the record.")
 @click.option("--stop", is_flag=True, help="End the test that is under way.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done and change nothing.")
 @tenant_option

@@ -29,6 +29,8 @@ class Control:
         self._base = ops_url if tenant is None else f"{ops_url}/tenants/{tenant}"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
+        self.last_change: dict[str, Any] = {}
+        """What the daemon answered to the last step forward."""
 
     async def __aenter__(self) -> Self:
         # A connection per call: daemons are killed and come back on the same port all the time here.
@@ -105,7 +107,7 @@ class Control:
             for name in _APPROVERS:
                 approval = {"certificate": step["certificate"], "name": name}
                 await self._ask("POST", "/api/v1/phase/approve", approval, token=PEOPLE[name])
-        await self._ask("POST", "/api/v1/phase/promote", step)
+        self.last_change = await self._ask("POST", "/api/v1/phase/promote", step)
 
     async def _back(self, phase: str) -> None:
         await self._ask("POST", "/api/v1/phase/rollback", {"reason": "embedded run", "target": phase})

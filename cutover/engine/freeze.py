@@ -98,7 +98,7 @@ class Freeze:
     async def stop_scream(self, actor: str) -> dict[str, Any]:
         """End it before its time."""
         freeze = await self._store.state()
-        if freeze is None or freeze.mode != "scream":
+        if freeze is None or not freeze.screaming:
             raise IllegalStep("no scream test is under way", next_step="cutover phase show")
         await self._store.end_scream(actor)
         await self.tidy_up()

@@ -20,7 +20,7 @@ class ScreamBody(ControlBody):
     """`POST phase/scream-test`."""
 
     seconds: int = Field(default=60, ge=1, le=LONGEST_SCREAM)
-    reason: str = Field(default="", max_length=1000)
+    reason: str = Field(default="scream test", min_length=1, max_length=1000)
 
 
 class RefreezeBody(ControlBody):

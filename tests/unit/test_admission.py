@@ -1,5 +1,6 @@
 """The door (architecture §1, §3 step 1): every phase, health and setting, and what it says when it is closed."""
 
+import asyncio
 import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from cutover.domain.breaker import BreakerPolicy, Probe, ProbePolicy
 from cutover.domain.errors import InvalidRequest, Refused
 from cutover.domain.phase import Phase, PhaseState
+from cutover.domain.requests import Caller
 from cutover.engine.admission import Admission
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.phase_watch import PhaseWatch
@@ -151,3 +153,49 @@ def test_a_write_that_did_not_reach_the_plugin_is_one_error_among_the_writes() -
     with made.write():
         made._tally.undelivered()
     assert made._tally._pending == {1: (1, 1)}
+
+
+async def test_while_writes_are_held_they_wait_and_reads_do_not() -> None:
+    made = door(Phase.A2, most=5)
+    arrived = time.monotonic()
+    with made.hold():
+        waiting = [asyncio.create_task(made.past_hold(Caller("memories", arrived=arrived))) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert made.held == 3
+        assert not any(each.done() for each in waiting)
+        assert verdict(made.read()) == "in"
+    callers = await asyncio.gather(*waiting)
+    assert made.held == 0
+    # What it waited is not counted against its delivery.
+    assert all(arrived < each.arrived <= time.monotonic() for each in callers)
+    untouched = Caller("memories", arrived=arrived)
+    assert await made.past_hold(untouched) is untouched
+
+
+async def test_a_write_gets_no_more_than_its_share_of_the_hold_back() -> None:
+    made = door(Phase.A2)
+    arrived = time.monotonic() - 0.1
+    with made.hold():
+        waiting = asyncio.create_task(made.past_hold(Caller("memories", arrived=arrived)))
+        await asyncio.sleep(0.9)
+    assert (await waiting).arrived == pytest.approx(arrived + 0.6, abs=1e-6)
+
+
+@pytest.mark.parametrize("age", [1.5, 60.0])
+async def test_who_has_waited_too_long_since_it_arrived_is_told_to_come_again(age: float) -> None:
+    made = door(Phase.A2)
+    with made.hold(), pytest.raises(Refused) as refused:
+        await made.past_hold(Caller("memories", arrived=time.monotonic() - age))
+    assert (refused.value.reason, refused.value.status, refused.value.retry_after) == ("held", 503, 1)
+    assert made.held == 0
+
+
+async def test_no_more_wait_than_may_be_inside() -> None:
+    made = door(Phase.A2, most=2)
+    with made.hold():
+        waiting = [asyncio.create_task(made.past_hold(Caller("memories", arrived=time.monotonic()))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Refused) as refused:
+            await made.past_hold(Caller("memories", arrived=time.monotonic()))
+        assert refused.value.reason == "held"
+    await asyncio.gather(*waiting)
