@@ -233,6 +233,8 @@ create table cutover.rehearsal (
     why           text not null default '',
     check (ok = (why = ''))
 );
+comment on column cutover.rehearsal.phase is 'No secret: the phase that it was rehearsed in.';
+comment on column cutover.rehearsal.why is 'No secret: one of the daemon''s sentences.';
 comment on table cutover.rehearsal is 'Every rehearsal of the way back, on a copy, and what it came to.';
 comment on column cutover.rehearsal.seconds is 'How long the replay took, all of it; held_seconds: the part for which writes would have been held.';
 comment on column cutover.rehearsal.whole is 'All rows of agent_memories were copied; false: a part, as large as is allowed.';
