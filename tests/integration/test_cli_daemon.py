@@ -181,6 +181,29 @@ def test_status_in_every_form(command: Command, running: Served) -> None:
     assert "no such tenant" in unknown.stderr
 
 
+def test_the_way_back_is_rehearsed(command: Command) -> None:
+    assert command.json("phase", "show")["phase"] in ("A1", "A2")
+    none = command("phase", "rehearse-rollback", "--show")
+    assert none.returncode == 3
+    assert "has not been rehearsed yet" in none.stderr
+    planned = command("phase", "rehearse-rollback", "--dry-run", "-o", "tsv")
+    assert "cutover_rehearsal" in planned.stdout
+    asked = command("phase", "rehearse-rollback")
+    assert asked.returncode == 2
+    assert "give --yes" in asked.stderr
+    done = command("phase", "rehearse-rollback", "--yes", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["mismatches"], told["rows"], told["whole"]) == (True, 0, ROWS, True)
+    assert done.stderr.startswith("lossless: ")
+    assert command.json("phase", "rehearse-rollback", "--show") | {"age_seconds": 0} == told | {"age_seconds": 0}
+    # Nothing thaws here.
+    refused = command("phase", "thaw", "--reason", "a test", "--yes")
+    assert refused.returncode != 0
+    assert "nothing is thawing" in refused.stderr
+    assert command("phase", "thaw", "--yes").returncode == 2
+
+
 def test_without_the_right_token_nothing_changes(running: Served) -> None:
     for token in ("", "not-the-token-at-all"):
         done = Command(running, CUTOVER_ADMIN_TOKEN=token)("sweep", "run")
