@@ -173,7 +173,7 @@ class Demo:
         await self._verify("A2")
 
     async def _cutover(self) -> Verdict:
-        """A3: the plugin alone. Direct SQL has ended, as the freeze (a later step) would have it."""
+        """A3: the plugin alone. Direct SQL has ended: the database refuses it from here on."""
         await self._traffic.stop_sql()
         frozen = await self._witness.fingerprints()
         await self._enter("A3")

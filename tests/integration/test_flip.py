@@ -40,8 +40,9 @@ async def wholly(s: Scene) -> Phase:
 
 
 async def back(s: Scene) -> None:
-    """To A2 again, with nothing left of the freeze."""
+    """To A2 again, with nothing left of the freeze: as if a full sweep had been clean."""
     await s.step(Phase.A2)
+    await s.database.execute("SELECT cutover.thaw('test')")
     await s.tenant.freeze.tidy_up()
     await s.quiet()
 

@@ -99,7 +99,8 @@ async def test_delete_passes_and_reaches_the_plugin(frozen: tuple[Scene, str]) -
 async def test_a_transaction_older_than_the_freeze_is_refused_as_well(database: str) -> None:
     async with scene(database, phase=Phase.A2, proxied=False) as s:
         await s.enter(Phase.A3)
-        await s.step(Phase.A2)  # leaves a row saying that everybody may write
+        await s.step(Phase.A2)
+        assert await s.database.fetchval("SELECT cutover.thaw('test')")  # a row says now that everybody may write
         writer = await stranger(s, database)
         try:
             await writer.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -253,9 +254,18 @@ async def test_nothing_is_frozen_before_a3(database: str, phase: Phase) -> None:
         assert (evidence.wanted, evidence.intact) == (False, True)
 
 
-async def test_the_way_back_lets_others_write_again_and_the_triggers_go(frozen: tuple[Scene, str]) -> None:
-    s, _ = frozen
+async def test_after_the_way_back_and_the_thaw_others_write_again_and_the_triggers_go(
+    frozen: tuple[Scene, str],
+) -> None:
+    s, url = frozen
     await s.step(Phase.A2)
+    await s.create(CHILD, "through the daemon")
+    writer = await stranger(s, url)
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await writer.execute(INSERT)
+    await writer.close()
+    assert refused.value.sqlstate == REFUSED
+    assert await s.database.fetchval("SELECT cutover.thaw('test')")
     await s.insert(CHILD, "after")
     triggers = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'cutover_freeze%'"
 
