@@ -15,6 +15,7 @@ from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import DropEvidence
 from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact_note
+from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.step import PlainStep, lock_phase
 from cutover.stores.database import Connection
 from cutover.stores.drop import DropState, DropStore, set_aside
@@ -105,14 +106,21 @@ class DropKeeper:
     """The hold: shown, called off, begun again, and carried out when it is over."""
 
     def __init__(
-        self, tenant: str, store: DropStore, observer: Observer, changing: asyncio.Lock, *, hold: float
+        self,
+        tenant: str,
+        store: DropStore,
+        phase: PhaseWatch,
+        observer: Observer,
+        changing: asyncio.Lock,
+        *,
+        hold: float,
     ) -> None:
         self._tenant = tenant
         self._store = store
         self._observer = observer
         self._changing = changing
         self._hold = hold
-        self._phase: Phase | None = None
+        self._phase = phase
         self.last: DropState | None = None
         """As last looked at."""
 
@@ -129,11 +137,11 @@ class DropKeeper:
             "history": await self._store.history(),
         }
 
-    async def start(self, phase: Phase, actor: str, reason: str) -> dict[str, Any]:
+    async def start(self, actor: str, reason: str) -> dict[str, Any]:
         """Begin the hold again. Raises `OperatorError` unless it was called off in A4."""
         async with self._changing:
             self.last = state = await self._store.state()
-            if phase is not Phase.A4:
+            if (phase := self._phase.current().phase) is not Phase.A4:
                 raise OperatorError(
                     f"the tenant is in {phase}: agent_memories is dropped in A4",
                     next_step="`cutover phase promote A4` renames it and begins the hold",

@@ -14,7 +14,9 @@ from cutover.domain.backfill import RowSource, Via
 from cutover.http.admins import Admins
 from cutover.http.health_cache import HealthCache
 from cutover.http.ops_access import OpsAccess
+from cutover.http.ops_archive import OpsArchive
 from cutover.http.ops_control import NO_STORE, BodyUUID, ControlBody, Served, authorised
+from cutover.http.ops_drop import OpsDrop
 from cutover.http.ops_findings import OpsFindings
 from cutover.http.ops_freeze import OpsFreeze
 from cutover.http.ops_phase import OpsPhase, phase_json
@@ -50,6 +52,8 @@ class OpsApi:
         self._findings = OpsFindings(admins, cache)
         self._freeze = OpsFreeze(admins, cache)
         self._verify = OpsVerify(admins)
+        self._archive = OpsArchive(admins)
+        self._drop = OpsDrop(admins)
         self._record = OpsRecord()
         self._access = OpsAccess()
         self._phase = OpsPhase(admins, cache)
@@ -71,6 +75,8 @@ class OpsApi:
             *self._findings.served(),
             *self._freeze.served(),
             *self._verify.served(),
+            *self._archive.served(),
+            *self._drop.served(),
             *self._record.served(),
             *self._access.served(),
             *self._rollback.served(),

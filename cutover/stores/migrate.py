@@ -53,6 +53,11 @@ class MigrationStatus:
     changed: bool
 
 
+async def alone(connection: Connection) -> None:
+    """Nobody else changes the schema until this transaction ends."""
+    await connection.execute("select pg_advisory_xact_lock($1)", _LOCK_KEY)
+
+
 def available() -> tuple[Migration, ...]:
     """All migrations of the package, in order; raises when a file has no partner or a number is missing."""
     folder = resources.files("cutover.migrations")

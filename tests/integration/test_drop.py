@@ -1,6 +1,7 @@
 """A4 (architecture §7): the journal takes legacy's rows over, the table is renamed, held and dropped, and for everybody
 who uses memories nothing changes."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -11,13 +12,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from cutover.domain.backfill import RowSource
-from cutover.domain.errors import DatabaseFault, IllegalStep, NotFound, OperatorError
+from cutover.domain.errors import BootRefused, DatabaseFault, IllegalStep, NotFound, OperatorError
 from cutover.domain.memory import EMBEDDING_DIMENSIONS, Kind, Source
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.domain.requests import ListMemories
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
+from cutover.engine.drop import Drop
+from cutover.stores import retire
+from cutover.stores.drop import DropStore
 from tests.conftest import MakeDatabase
 from tests.integration.digest_scene import digest
 from tests.integration.kv_scene import drop as drop_key
@@ -218,12 +222,12 @@ async def test_cancel_gives_the_table_back_and_start_begins_anew(database: str) 
         await s.quiet()
         assert await s.differences() == []
         await refused(s.tenant.drops.cancel("alice", "again"), OperatorError)
-        shown = await s.tenant.drops.start(Phase.A4, "bob", "now then")
+        shown = await s.tenant.drops.start("bob", "now then")
         assert shown["state"] == "aside"
         assert [(each["event"], each["actor"]) for each in shown["history"]] == [
             ("aside", "cutover"), ("cancelled", "alice"), ("aside", "bob"),
         ]  # fmt: skip
-        await refused(s.tenant.drops.start(Phase.A4, "bob", "twice"), OperatorError)
+        await refused(s.tenant.drops.start("bob", "twice"), OperatorError)
 
 
 DEPENDANTS = {
@@ -271,3 +275,165 @@ async def test_a_dependant_that_comes_during_the_hold_stops_the_drop(database: s
         await until(blocked, "the drop to be blocked", timeout=20, every=0.05)
         assert "view seen" in (await s.tenant.drops.show())["blocked"]
         assert await s.count(name) == 0
+
+
+# -- killed ---------------------------------------------------------------------------------------------------------
+
+
+async def _forever(*_: object, **__: object) -> Any:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("at", ["before it is recorded", "recorded", "in the transaction", "done"])
+async def test_the_drop_killed_at_every_step_goes_on(database: str, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    reached = asyncio.Event()
+    note, drop = DropStore.note, DropStore.drop
+
+    async def noting(store: DropStore, event: str, actor: str, detail: str = "") -> None:
+        if event == "dropping" and at == "before it is recorded":
+            reached.set()
+            await _forever()
+        await note(store, event, actor, detail)
+
+    async def dropping(store: DropStore, actor: str, lock_timeout_ms: int) -> bool:
+        if at == "in the transaction":
+            async with store._database.transaction() as connection:
+                assert await connection.fetchval("SELECT cutover.drop_legacy('test')")
+                reached.set()
+                await _forever()
+        if at == "done":
+            await drop(store, actor, lock_timeout_ms)
+        reached.set()
+        return bool(await _forever())
+
+    async with scene(database, phase=Phase.A3, rows=[(uuid4(), CHILD, "a", "LOCAL")], thresholds=NOT_HELD) as s:
+        with monkeypatch.context() as patched:
+            patched.setattr(DropStore, "note", noting)
+            patched.setattr(DropStore, "drop", dropping)
+            await s.step(Phase.A4)
+            await asyncio.wait_for(reached.wait(), 20)
+            await s.daemons[-1].abandon()
+        assert await state(s) == ("dropped" if at == "done" else "aside")
+        recorded = await s.database.fetchval("SELECT count(*) FROM cutover.drop_event WHERE event = 'dropping'")
+        assert recorded == (0 if at == "before it is recorded" else 1)
+        await s.daemon()
+        await dropped(s)
+        assert await s.database.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'agent_memories%'") == 0
+        assert await s.differences() == []
+
+
+async def test_the_step_to_a4_killed_before_its_commit_is_wholly_a3(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+    whole = Drop.carry_out
+
+    async def stopping(step: Drop, connection: Any) -> Any:
+        await whole(step, connection)
+        reached.set()
+        await _forever()
+
+    rows = [(uuid4(), CHILD, "a", "LOCAL")]
+    async with scene(database, phase=Phase.A3, rows=rows, thresholds=HELD_FOR_EVER) as s:
+        before = await s.database.fetch(_BODIES)
+        with monkeypatch.context() as patched:
+            patched.setattr(Drop, "carry_out", stopping)
+            request = s.daemons[-1].start(s.step(Phase.A4))
+            await asyncio.wait_for(reached.wait(), 20)
+            await s.daemons[-1].abandon()
+            assert request.cancelled()
+        assert await s.count("agent_memories") == 1
+        assert await s.database.fetch(_BODIES) == before
+        assert await s.count("cutover.drop_event") == 0
+        await s.daemon()
+        await s.edit(CHILD, rows[0][0], "edited in A3")
+        await s.step(Phase.A4)
+        await s.quiet()
+        assert await s.differences() == []
+        after = await s.database.fetch(_BODIES)
+        assert [row["proname"] for row in after] == [row["proname"] for row in before]
+        named = "prosrc LIKE '%public.agent\\_memories%' AND pronamespace = 'cutover'::regnamespace"
+        left = await s.database.fetch(f"SELECT proname FROM pg_proc WHERE {named}")
+        assert {row["proname"] for row in left} == KEEP_ITS_NAME
+
+
+_BODIES = "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'cutover'::regnamespace ORDER BY proname, oid"
+KEEP_ITS_NAME = {
+    "install_capture", "remove_capture", "capture_state", "set_legacy_aside", "look_past_legacy",
+    "freeze_now", "remove_freeze", "freeze_faults",
+}  # fmt: skip
+
+
+async def test_a_reader_of_the_held_table_is_waited_for_shortly_and_often(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.engine.drop._ATTEMPTS", 2)
+    monkeypatch.setattr("cutover.engine.drop._BLOCKED_SECONDS", 0.2)
+    async with scene(database, phase=Phase.A3, thresholds=replace(DEFAULTS, drop_hold=1.0)) as s:
+        await s.step(Phase.A4)
+        name = (await s.tenant.drops.show())["relation"]
+        async with s.database.transaction() as reader:
+            await reader.execute(f"SELECT count(*) FROM {name}")
+
+            async def blocked() -> bool:
+                return bool(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
+
+            await until(blocked, "the drop to be blocked", timeout=20, every=0.05)
+            # Nobody queues up behind us for long: callers go on.
+            made = await s.create(CHILD, "meanwhile")
+            assert made.id
+        await dropped(s)
+
+
+# -- retire -----------------------------------------------------------------------------------------------------------
+
+
+async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwards(database: str) -> None:
+    async with in_a4(database, held=False) as (s, ids):
+        with pytest.raises(OperatorError, match="daemons of cutover are connected"):
+            await retire.retire(s.database)
+        await s.quiet()
+        held = await s.count("memory_plugin.memory_records")
+        await s.daemons[-1].stop()
+        seen = await retire.survey(s.database)
+        assert seen.open == ()
+        assert any(each.startswith("cutover_capture_reparent on ") for each in seen.triggers)
+        assert "journal" in seen.tables
+        await retire.retire(s.database)
+        assert await s.database.fetchval("SELECT to_regnamespace('cutover')") is None
+        assert await s.database.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'cutover%'") == 0
+        assert await s.count("memory_plugin.memory_records") == held >= len(ids)
+        await s.database.execute("UPDATE workspaces SET parent_id = NULL WHERE id = $1", CHILD)
+        await s.database.execute("DELETE FROM workspace_memory")
+        with pytest.raises(BootRefused, match="it was retired"):
+            await s.daemon()
+        with pytest.raises(OperatorError, match="nothing to retire"):
+            await retire.survey(s.database)
+
+
+@pytest.mark.parametrize("way", ["A3", "held", "marked", "intended"])
+async def test_retire_is_refused_while_anything_is_open(database: str, way: str) -> None:
+    async with scene(database, phase=Phase.A3, thresholds=HELD_FOR_EVER if way == "held" else NOT_HELD) as s:
+        if way != "A3":
+            await s.step(Phase.A4)
+        if way in ("marked", "intended"):
+            await dropped(s)
+        await s.quiet()
+        await s.daemons[-1].stop()
+        if way == "marked":
+            await s.database.execute(
+                "INSERT INTO cutover.mark (memory_id, rev, origin) VALUES ($1, nextval('cutover.rev_seq'), 'repair')",
+                uuid4(),
+            )
+        if way == "intended":
+            await s.database.execute(
+                "INSERT INTO cutover.journal (memory_id, rev, epoch, op, state, native, namespace)"
+                " VALUES ($1, 1, 1, 'forget', 'intent', true, 'custom:x')",
+                uuid4(),
+            )
+        words = {
+            "A3": "the tenant is in A3", "held": "not dropped yet", "marked": "1 marks wait", "intended": "1 intents",
+        }[way]  # fmt: skip
+        with pytest.raises(OperatorError, match=words):
+            await retire.retire(s.database)
+        assert await s.count("cutover.phase_state") == 1
