@@ -252,6 +252,7 @@ class Metrics:
         self.soak_required = self._gauge(
             "cutover_soak_required_seconds", "How long A3 must be green before A4.", "tenant"
         )
+        self.drop_left = self._gauge("cutover_drop_hold_remaining_seconds", "Time left of the hold; 0: none.", "tenant")
         self.soak_resets = self._counter("cutover_soak_resets", "Times the soak clock went back to zero.", "tenant")
         self.shadow_reads = self._counter(
             "cutover_shadow_reads", "Sampled reads repeated on the plugin.", "tenant", "outcome"
@@ -352,6 +353,7 @@ class MetricsObserver:
             events.SoakTold: self._soak,
             events.SoakReset: lambda event: self._child(metrics.soak_resets, event.tenant).inc(),
             events.Rehearsed: self._rehearsed,
+            events.DropLooked: lambda event: self._child(metrics.drop_left, event.tenant).set(event.remaining),
             events.TaskFailed: self._task,
         }
         for tenant in tenants:
@@ -593,6 +595,6 @@ def _known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
         *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
-        *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok),
+        *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok, m.drop_left),
     ):
         yield family, ()

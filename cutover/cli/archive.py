@@ -110,10 +110,10 @@ def restore(
     Everything is loaded into a schema of its own and compared with the manifest first. What was deleted since is left
     out, and counted. One that was interrupted is gone on with.
     """
-    from cutover.engine.restore import STAGE
-    from cutover.engine.restore import restore as bring_back
     from cutover.stores.archive_files import read_manifest
     from cutover.stores.database import Database
+    from cutover.stores.restore import STAGE
+    from cutover.stores.restore import restore as bring_back
 
     if not _SCHEMA.fullmatch(schema):
         raise click.UsageError(f"{schema!r} is not a schema's name: lower-case letters, digits and underscores.")

@@ -257,6 +257,13 @@ class SoakTold(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DropLooked(Event):
+    """Where the drop of `agent_memories` stands. `remaining`: seconds of its hold that are left, 0 without one."""
+
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
 class SoakReset(Event):
     """The soak clock went back to zero."""
 

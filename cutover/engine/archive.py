@@ -18,11 +18,11 @@ from cutover.domain.archive import MANIFEST, PROGRESS, ArchivedTable, Manifest, 
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import ArchiveEvidence
-from cutover.engine.restore import restore_test
 from cutover.stores import archive_files
 from cutover.stores.archive import ArchiveStore, Snapshot
 from cutover.stores.archive_files import PartWriter, hash_of
 from cutover.stores.database import Database
+from cutover.stores.restore import restore_test
 from cutover.stores.runs import CheckpointKind, Runs
 from cutover.stores.task_lock import ARCHIVE, task_lock
 

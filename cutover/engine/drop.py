@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout, OperatorError
-from cutover.domain.events import Observer, TaskFailed
+from cutover.domain.events import DropLooked, Observer, TaskFailed
 from cutover.domain.evidence import DropEvidence
 from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact_note
@@ -176,7 +176,9 @@ class DropKeeper:
             wait = _LOOK_SECONDS
             try:
                 self.last = state = await self._store.state()
-                if state.state == "aside" and state.remaining == 0:
+                held, left = state.state == "aside", state.remaining or 0.0
+                self._observer(DropLooked(self._tenant, left))
+                if held and state.remaining == 0:
                     async with self._changing:
                         if not await self._carry_out():
                             wait = _BLOCKED_SECONDS

@@ -98,6 +98,7 @@ from cutover.stores.procedures import Procedures
 from cutover.stores.quarantine import QuarantineStore
 from cutover.stores.recall import RecallStore
 from cutover.stores.rehearsal import RehearsalBounds, RehearsalStore
+from cutover.stores.retire import refuse_retired
 from cutover.stores.runs import Runs
 from cutover.stores.shadow import ShadowStore
 from cutover.stores.soak import SoakStore
@@ -361,7 +362,7 @@ class Tenant:
             options.database_url, application_name=_APPLICATION, max_size=options.pool_size
         )
         stack.push_async_callback(database.close)
-        await _refuse_retired(options.name, database)
+        await refuse_retired(options.name, database)
         await migrate.up(database)
         await Procedures(database).seed(__version__)
         child = await _start_child(options, database, observer, stack)
@@ -572,17 +573,6 @@ def _proof(
 
 def _digest_reader(database: Database, tables: PluginDatabase) -> DigestReader:
     return DigestReader(database, tables.database, leaving_out=(CANARY_NAMESPACE,))
-
-
-async def _refuse_retired(tenant: str, database: Database) -> None:
-    """Without agent_memories there is nothing to move: a daemon that began at A0 would answer with errors only."""
-    if await database.fetchval(
-        "select to_regclass('cutover.phase_state') is null and to_regclass('public.agent_memories') is null"
-    ):
-        raise BootRefused(
-            f"the database of tenant {tenant} has no agent_memories: it was retired, or it is not a tenant's database",
-            next_step="MEMORY_PLUGIN_URL of workspace-server names the plugin; back: `cutover archive restore`",
-        )
 
 
 async def _no_times(times: Mapping[UUID, datetime]) -> frozenset[UUID]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.domain.errors import OperatorError
+from cutover.domain.errors import BootRefused, OperatorError
 from cutover.stores import migrate
 from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
@@ -71,3 +71,14 @@ async def _survey(connection: Connection) -> Survey:
         done = "agent_memories is not dropped yet" if row["phase"] == "A4" else "retiring comes after the drop in A4"
         found.insert(0, f"the tenant is in {row['phase']}: {done}")
     return Survey(row["phase"], tuple(row["triggers"]), tuple(row["tables"]), tuple(row["archives"]), tuple(found))
+
+
+async def refuse_retired(tenant: str, database: Database) -> None:
+    """Without agent_memories there is nothing to move: a daemon that began at A0 would answer with errors only."""
+    if await database.fetchval(
+        "select to_regclass('cutover.phase_state') is null and to_regclass('public.agent_memories') is null"
+    ):
+        raise BootRefused(
+            f"the database of tenant {tenant} has no agent_memories: it was retired, or it is not a tenant's database",
+            next_step="MEMORY_PLUGIN_URL of workspace-server names the plugin; back: `cutover archive restore`",
+        )

@@ -19,11 +19,11 @@ from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
 from cutover.engine.archive import Archivist
-from cutover.engine.restore import STAGE, restore
 from cutover.stores import migrate
 from cutover.stores.archive_files import read_manifest, verify
 from cutover.stores.archive_restore import Stage
 from cutover.stores.database import Database
+from cutover.stores.restore import STAGE, restore
 from cutover.stores.runs import Runs
 from tests.conftest import MakeDatabase
 from tests.integration.kv_scene import put

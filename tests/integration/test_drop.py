@@ -20,6 +20,7 @@ from cutover.domain.requests import ListMemories
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
 from cutover.engine.drop import Drop
+from cutover.engine.tenant import Tenant
 from cutover.stores import retire
 from cutover.stores.drop import DropStore
 from tests.conftest import MakeDatabase
@@ -405,8 +406,9 @@ async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwa
         assert await s.count("memory_plugin.memory_records") == held >= len(ids)
         await s.database.execute("UPDATE workspaces SET parent_id = NULL WHERE id = $1", CHILD)
         await s.database.execute("DELETE FROM workspace_memory")
-        with pytest.raises(BootRefused, match="it was retired"):
-            await s.daemon()
+        async with contextlib.AsyncExitStack() as stack:
+            with pytest.raises(BootRefused, match="it was retired"):
+                await Tenant.open(s.options, lambda _: None, stack)
         with pytest.raises(OperatorError, match="nothing to retire"):
             await retire.survey(s.database)
 
