@@ -172,6 +172,51 @@ class Control:
         await until(ended, "the verification to end", timeout=timeout, every=0.1)
         return told
 
+    async def digest_sweep(self, *, full: bool, timeout: float) -> dict[str, Any]:
+        """Have a digest sweep run, and wait for what it comes to."""
+        run = await self.start_digest_sweep(full=full)
+        return await self._ended(f"/api/v1/sweeps/{run}", "a digest sweep", timeout)
+
+    async def acknowledge_quarantined(self, why: str) -> int:
+        """Answer for everything that cannot be placed, one by one as an operator would; how many there were."""
+        blocking = (await self._ask("GET", "/api/v1/quarantine?acknowledged=no&limit=200"))["quarantine"]
+        for each in blocking:
+            await self._ask("POST", "/api/v1/quarantine/acknowledge", {"id": each["memory_id"], "why": why})
+        return len(blocking)
+
+    async def rehearse(self, *, timeout: float = 60.0) -> dict[str, Any]:
+        """Rehearse the way back; what it came to."""
+        await self._ask("POST", "/api/v1/phase/rehearsal", {})
+        told: dict[str, Any] = {}
+
+        async def ended() -> bool:
+            told.clear()
+            told.update(await self._ask("GET", "/api/v1/phase/rehearsal"))
+            return not told["doing"] and told["last"] is not None
+
+        await until(ended, "the rehearsal to end", timeout=timeout, every=0.1)
+        return dict(told["last"])
+
+    async def archive(self, *, timeout: float) -> dict[str, Any]:
+        """Write an archive and have its restore tested; what it came to."""
+        run = (await self._ask("POST", "/api/v1/archive", {}))["run"]
+        return await self._ended(f"/api/v1/archive/{run}", "the archive", timeout)
+
+    async def drop(self) -> dict[str, Any]:
+        """How the drop of legacy's table is going."""
+        return await self._ask("GET", "/api/v1/drop")
+
+    async def _ended(self, path: str, what: str, timeout: float) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+
+        async def ended() -> bool:
+            told.clear()
+            told.update(await self._ask("GET", path))
+            return bool(told.get("state") != "running")
+
+        await until(ended, what + " to end", timeout=timeout, every=0.1)
+        return told
+
     async def backfilled(self, *, timeout: float) -> None:
         """Wait until the copy has put its mark on every row; a daemon that is just starting is asked again."""
 

@@ -83,6 +83,10 @@ class History:
         """All so far."""
         return self._operations
 
+    def touched(self) -> frozenset[UUID]:
+        """Every memory that a caller asked to change, whatever came of it."""
+        return frozenset(each.memory_id for each in self._operations if each.began > float("-inf"))
+
     def record(self, operation: Operation) -> None:
         """Note an operation that has ended, one way or another."""
         self._operations.append(operation)

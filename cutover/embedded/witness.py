@@ -62,8 +62,11 @@ class Witness:
         return self._connection
 
     async def legacy(self) -> dict[UUID, str]:
-        """Content by id in `agent_memories`."""
-        rows = await (await self.connection()).fetch("SELECT id, content FROM public.agent_memories")
+        """Content by id in `agent_memories`; empty once it is gone."""
+        connection = await self.connection()
+        if await connection.fetchval("SELECT to_regclass('public.agent_memories')") is None:
+            return {}  # A4
+        rows = await connection.fetch("SELECT id, content FROM public.agent_memories")
         return {row["id"]: row["content"] for row in rows}
 
     async def plugin(self) -> dict[UUID, PluginRow]:
@@ -92,6 +95,19 @@ class Witness:
             f"(SELECT count(*) FROM memory_plugin.memory_records WHERE {_NOT_PLANTED}) AS plugin"
         )
         return (0, 0) if row is None else (row["legacy"], row["plugin"])
+
+    async def legacy_rows(self) -> int:
+        """Rows of legacy."""
+        return int(await (await self.connection()).fetchval("SELECT count(*) FROM public.agent_memories"))
+
+    async def plugin_rows(self) -> int:
+        """Rows of the plugin."""
+        return int(await (await self.connection()).fetchval(f"SELECT count(*) FROM {_PLUGIN}"))
+
+    async def rows(self) -> dict[UUID, str]:
+        """Every row of `agent_memories` as text, all columns, by id."""
+        found = await (await self.connection()).fetch("SELECT a.id, a::text AS row FROM public.agent_memories AS a")
+        return {row["id"]: row["row"] for row in found}
 
     async def unsettled(self) -> int:
         """Marks, and intents of the journal, that are still to be delivered."""
