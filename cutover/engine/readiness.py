@@ -14,7 +14,7 @@ from typing import Any
 
 from cutover.domain.check import HealthReport, Status, report
 from cutover.domain.errors import CutoverError
-from cutover.domain.events import GateJudged, Observer, ThresholdsTold
+from cutover.domain.events import GateJudged, Observer, TaskFailed, ThresholdsTold
 from cutover.domain.evidence import Evidence
 from cutover.domain.gate import ahead, every_check, gate, notes, readiness_for, serving
 from cutover.domain.phase import Phase
@@ -184,10 +184,14 @@ class Readiness:
         loosened = {each.name for each in self._thresholds.loosened()}
         self._observer(ThresholdsTold(self._tenant, {name: name in loosened for name in THRESHOLDS}))
         while True:
-            evidence = await self.gather()
-            for target in Phase:
-                checks = {check.id: check.status is not Status.FAIL for check in gate(target, evidence)}
-                self._observer(GateJudged(self._tenant, target, checks))
+            try:
+                evidence = await self.gather()
+                for target in Phase:
+                    checks = {check.id: check.status is not Status.FAIL for check in gate(target, evidence)}
+                    self._observer(GateJudged(self._tenant, target, checks))
+            except Exception as error:  # noqa: BLE001 - metrics of gates are not worth the daemon
+                what = "judging the gates for their metrics"
+                self._observer(TaskFailed(self._tenant, "gates", type(error).__name__, what))
             await asyncio.sleep(_GATES_EVERY)
 
     def status(self) -> dict[str, Any]:
@@ -249,7 +253,10 @@ class Readiness:
         unknown = dict.fromkeys(_OWNED - self._sources.keys(), "this daemon does not gather it")
         deadline, slots = time.monotonic() + seconds, asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            tasks = {name: group.create_task(_answer(part, slots, deadline, seconds)) for name, part in parts.items()}
+            tasks = {
+                name: group.create_task(self._answer(name, part, slots, deadline, seconds))
+                for name, part in parts.items()
+            }
         for name, task in tasks.items():
             answered, why = task.result()
             fields |= answered
@@ -257,6 +264,23 @@ class Readiness:
                 unknown[name] = why
         self._kept = _Look(fields, unknown, time.monotonic(), situation)
         return self._kept
+
+    async def _answer(
+        self, name: str, part: "_Part", slots: asyncio.Semaphore, deadline: float, seconds: float
+    ) -> tuple[dict[str, Any], str]:
+        """The fields of one part, or why they are not known. Whatever goes wrong with a part, it is that part alone."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()), slots:
+                return await part(), ""
+        except TimeoutError:
+            return {}, f"no answer within {seconds:g} s"
+        except CutoverError as error:
+            return {}, error.message
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one part must not end the daemon
+            # Its words are not shown: they may quote values.
+            why = f"{name} could not be gathered: {type(error).__name__}, which is a fault of cutover or of its files"
+            self._observer(TaskFailed(self._tenant, "evidence", type(error).__name__, why))
+            return {}, why
 
     def _own_parts(self) -> dict[str, "_Part"]:
         return {
@@ -303,17 +327,6 @@ def _one(name: str, source: Source) -> _Part:
         return {name: await source()}
 
     return part
-
-
-async def _answer(part: _Part, slots: asyncio.Semaphore, deadline: float, seconds: float) -> tuple[dict[str, Any], str]:
-    """The fields of one part, or why they are not known."""
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()), slots:
-            return await part(), ""
-    except TimeoutError:
-        return {}, f"no answer within {seconds:g} s"
-    except CutoverError as error:
-        return {}, error.message
 
 
 def _recall_evidence(recall: RecallSweeper) -> dict[str, Any]:

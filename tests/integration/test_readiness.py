@@ -7,11 +7,12 @@ import pytest
 
 from cutover.domain.check import Status
 from cutover.domain.errors import CutoverError
+from cutover.domain.events import Event, GateJudged, TaskFailed
 from cutover.domain.evidence import DropEvidence, Evidence
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 from cutover.engine import readiness as module
-from tests.integration.protocol_scene import scene
+from tests.integration.protocol_scene import eventually, scene
 
 
 async def test_one_slow_or_failing_source_costs_nobody_else_the_evidence(
@@ -40,6 +41,57 @@ async def test_one_slow_or_failing_source_costs_nobody_else_the_evidence(
         assert seen.unknown["freeze"] == "the catalogue cannot be read"
         assert seen.unknown["rehearsal"] == "this daemon does not gather it"
         assert "drop" not in seen.unknown
+
+
+async def test_whatever_an_evidence_source_raises_is_an_unknown_part_and_not_the_daemons_end(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(database, phase=Phase.A1) as s:
+        readiness = s.tenant._readiness
+        heard: list[Event] = []
+        monkeypatch.setattr(readiness, "_observer", heard.append)
+        # A run that the record keeps, and whose path leads through a file: reading it raises NotADirectoryError.
+        await s.database.execute(
+            "insert into cutover.task_run (kind, state, requested_by, outcome, finished_at)"
+            " values ('archive', 'finished', 'somebody', $1::jsonb, now())",
+            '{"path": "/etc/hostname/archive", "sealed": "x", "epoch": 1, "phase": "A1", "restore_tested": true}',
+        )
+
+        async def fails() -> None:
+            raise KeyError("content of a memory")
+
+        readiness._sources = {**readiness._sources, "drop": fails}
+        seen = (await readiness.fresh(Phase.A2)).evidence
+        assert seen.drop is None
+        assert seen.unknown["drop"].startswith("drop could not be gathered: KeyError")
+        assert seen.database_reachable
+        failed = [each for each in heard if isinstance(each, TaskFailed)]
+        assert ("evidence", "KeyError") in {(each.task, each.error) for each in failed}
+        assert "content of a memory" not in str(failed)
+
+
+async def test_a_fault_while_gates_are_judged_for_metrics_does_not_end_the_daemon(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GATES_EVERY", 0.05)
+    async with scene(database, phase=Phase.A0) as s:
+        readiness = s.tenant._readiness
+        heard: list[Event] = []
+        failures = iter([ValueError("once")])
+
+        def listen(event: Event) -> None:
+            if isinstance(event, GateJudged) and (error := next(failures, None)) is not None:
+                raise error
+            heard.append(event)
+
+        monkeypatch.setattr(readiness, "_observer", listen)
+        watching = asyncio.create_task(readiness.watch_gates())
+        try:
+            await eventually(lambda: any(isinstance(each, GateJudged) for each in heard), timeout=20)
+            assert not watching.done()
+            assert ("gates", "ValueError") in {(e.task, e.error) for e in heard if isinstance(e, TaskFailed)}
+        finally:
+            watching.cancel()
 
 
 async def test_a_fresh_look_sees_what_a_kept_one_does_not(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
