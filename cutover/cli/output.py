@@ -14,6 +14,7 @@ FORMS = ("table", "json", "yaml", "tsv")
 NARROW = 112
 """Columns of a terminal below which a table with ids in it shows less."""
 Row = Mapping[str, Any]
+_WIDEST = 72
 _ID = re.compile(r"[0-9a-f-]{12,36}")
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -97,7 +98,8 @@ def _cell(value: Any) -> str:
 
 def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     lines = [[column.upper() for column in columns], *cells]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+    # One long sentence must not push the next column of every other line off the screen: it juts out by itself.
+    widths = [max(min(len(line[n]), _WIDEST) for line in lines) for n in range(len(columns))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 

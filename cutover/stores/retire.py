@@ -64,7 +64,7 @@ async def _survey(connection: Connection) -> Survey:
         "marks wait for delivery": row["marks"],
         "intents are not settled": row["intents"],
         "namespace deletes may still land": row["namespaces"],
-        "daemons of cutover are connected (stop them first)": row["daemons"],
+        "connections of a cutover daemon are open (stop it first)": row["daemons"],
     }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     if row["phase"] != "A4" or row["state"] != "dropped":
