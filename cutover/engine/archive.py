@@ -20,7 +20,8 @@ from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import ArchiveEvidence
 from cutover.stores import archive_files
 from cutover.stores.archive import ArchiveStore, Snapshot
-from cutover.stores.archive_files import PartWriter, hash_of
+from cutover.stores.archive_files import PartWriter, Unreadable, hash_of
+from cutover.stores.archive_look import ArchiveLooks
 from cutover.stores.database import Database
 from cutover.stores.restore import restore_test
 from cutover.stores.runs import CheckpointKind, Runs
@@ -51,6 +52,7 @@ class Archivist:
         self._observer = observer
         self._directory = directory
         self._rows = rows
+        self._looks = ArchiveLooks()
         self._asked: asyncio.Queue[tuple[UUID, Path]] = asyncio.Queue(maxsize=1)
         self._busy = False
         self._ready = asyncio.Event()
@@ -65,7 +67,13 @@ class Archivist:
         self._busy = True
         try:
             path = self._place(to)
-            if (path / MANIFEST).exists():
+            try:
+                complete = (path / MANIFEST).exists()
+            except (OSError, ValueError) as error:
+                raise OperatorError(
+                    f"{path} cannot be looked at: {error}", next_step="give another directory with --to"
+                ) from error
+            if complete:
                 raise OperatorError(f"{path} holds a complete archive", next_step="give another directory with --to")
             await self._ready.wait()
             run = await self._runs.begin(KIND, requested_by, {"path": str(path)})
@@ -97,7 +105,8 @@ class Archivist:
         ]
 
     async def evidence(self) -> ArchiveEvidence | None:
-        """The newest archive that came to an end, against what legacy is now."""
+        """The newest archive that came to an end, against what legacy is now. Of its files, names and sizes
+        are looked at. Raises `Unreadable` where they cannot be."""
         run = await self._runs.last(KIND, finished=True)
         if run is None or run.outcome is None or run.finished_at is None:
             return None
@@ -109,12 +118,8 @@ class Archivist:
         return ArchiveEvidence(str(path), float(age), bool(told.get("restore_tested")), why == "", why)
 
     async def _not_covering(self, told: dict[str, Any], path: Path) -> str:
-        try:
-            _, sealed = await asyncio.to_thread(archive_files.read_manifest, path)
-        except OperatorError as error:
-            return error.message
-        if sealed != told.get("sealed"):
-            return f"{path / MANIFEST} is another one than was written"
+        if wrong := await self._looks.quick(path, str(told.get("sealed"))):
+            return wrong
         state = await self._database.fetchrow("select phase, epoch from cutover.phase_state", timeout=2.0)
         assert state is not None  # noqa: S101 - the one row
         # While the table is frozen its rows can only become fewer. A4 has the epoch after that of its archive.
@@ -123,6 +128,24 @@ class Archivist:
             or (state["phase"] == "A4" and told["epoch"] + 1 == state["epoch"])
         ):
             return f"it was made in {told['phase']} (epoch {told['epoch']}), since when agent_memories may have changed"
+        return ""
+
+    async def verified(self) -> str:
+        """Why the newest archive does not stand for agent_memories; empty when it does. Every byte is read: it is
+        asked before the drop, and may take minutes. Never raises for what files are like."""
+        try:
+            seen = await self.evidence()
+            if seen is None:
+                return "no archive has been written"
+            if seen.why or not seen.restore_tested:
+                return seen.why or f"the archive {seen.path} was not restored on trial"
+            run = await self._runs.last(KIND, finished=True)
+            assert run is not None  # noqa: S101 - there was one just now
+            assert run.outcome is not None  # noqa: S101
+            if wrong := await self._looks.whole(Path(run.outcome["path"]), str(run.outcome.get("sealed"))):
+                return f"the archive {run.outcome['path']} is damaged: {wrong}"
+        except Unreadable as error:
+            return error.message
         return ""
 
     async def run(self) -> None:

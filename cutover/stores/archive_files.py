@@ -22,6 +22,10 @@ _BLOCK = 1 << 18
 _LEVEL = 3
 
 
+class Unreadable(OperatorError):
+    """Whether an archive is whole cannot be known now: its files cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a file of an archive."""
@@ -144,21 +148,46 @@ def finish(directory: Path, manifest: Manifest) -> str:
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, str]:
-    """The manifest and its sha256; raises `OperatorError` where there is none that can be believed."""
+    """The manifest and its sha256; raises `OperatorError` where there is none that can be believed, `Unreadable` where
+    that cannot be known."""
     try:
         data = (directory / MANIFEST).read_bytes()
     except FileNotFoundError:
-        unfinished = (directory / PROGRESS).exists()
+        unfinished = os.path.exists(directory / PROGRESS)  # noqa: PTH110 - false where it may not be looked at
         raise OperatorError(
             f"{directory} holds no archive: it has no {MANIFEST}",
             next_step=f"`cutover archive create --to {directory}` goes on with it"
             if unfinished
             else "cutover archive list",
         ) from None
+    except OSError as error:
+        raise Unreadable(
+            f"{directory / MANIFEST} cannot be read: {error.strerror or error}",
+            next_step="see to the path of the archive and to who may read it",
+        ) from error
     try:
         return Manifest.from_bytes(data), hashlib.sha256(data).hexdigest()
     except Damaged as damaged:
         raise OperatorError(f"{MANIFEST} is damaged: {damaged}", next_step="take another archive") from damaged
+
+
+def missing(directory: Path, manifest: Manifest) -> list[Problem]:
+    """What a look at names and sizes finds: files that are gone or of another length. Raises `Unreadable`."""
+    problems = []
+    for name, size in [(part.file, part.size) for part in manifest.parts] + [(SUMS, None)]:
+        try:
+            found = (directory / name).stat().st_size
+        except FileNotFoundError:
+            problems.append(Problem(name, "it is missing"))
+            continue
+        except OSError as error:
+            raise Unreadable(
+                f"{directory / name} cannot be read: {error.strerror or error}",
+                next_step="see to the path of the archive and to who may read it",
+            ) from error
+        if size is not None and found != size:
+            problems.append(Problem(name, f"it has {found} bytes, and was written with {size}"))
+    return problems
 
 
 def verify(directory: Path) -> tuple[Manifest | None, list[Problem]]:
@@ -167,26 +196,26 @@ def verify(directory: Path) -> tuple[Manifest | None, list[Problem]]:
     try:
         sealed = (directory / MANIFEST).read_bytes()
         manifest = Manifest.from_bytes(sealed)
-    except FileNotFoundError:
-        return None, [Problem(MANIFEST, "it is missing")]
+    except OSError as error:
+        return None, [Problem(MANIFEST, _unread(error))]
     except Damaged as damaged:
         return None, [Problem(MANIFEST, str(damaged))]
     try:
         if (directory / SUMS).read_bytes() != sums(manifest, sealed).encode():
             problems.append(Problem(SUMS, "it does not say what the manifest says: it was changed"))
-    except FileNotFoundError:
-        problems.append(Problem(SUMS, "it is missing"))
+    except OSError as error:
+        problems.append(Problem(SUMS, _unread(error)))
     problems += [
         Problem(part.file, wrong)
         for part in manifest.parts
         if (wrong := _wrong_with(directory / part.file, part)) is not None
     ]
     known = {part.file for part in manifest.parts} | {MANIFEST, SUMS}
-    problems += [
-        Problem(path.name, "the manifest does not know it")
-        for path in sorted(directory.iterdir())
-        if path.name not in known
-    ]
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        return manifest, [*problems, Problem(str(directory), _unread(error))]
+    problems += [Problem(name, "the manifest does not know it") for name in names if name not in known]
     return manifest, problems
 
 
@@ -203,11 +232,15 @@ def _wrong_with(path: Path, part: Part) -> str | None:
             rows += block.count(b"\n")
         if (rows, raw) != (part.rows, part.raw):
             return f"it holds {rows} rows in {raw} bytes, and the manifest says {part.rows} in {part.raw}"
-    except FileNotFoundError:
-        return "it is missing"
+    except OSError as error:
+        return _unread(error)
     except Damaged as damaged:
         return str(damaged)
     return None
+
+
+def _unread(error: OSError) -> str:
+    return "it is missing" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error.strerror or error}"
 
 
 def sync_directory(directory: Path) -> None:

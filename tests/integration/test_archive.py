@@ -339,3 +339,37 @@ async def test_memory_stays_flat(database: str, tmp_path: Path) -> None:
         manifest, _ = read_manifest(tmp_path / "one")
         assert sum(part.raw for part in manifest.parts) > 50_000_000
         assert peak < 12_000_000
+
+
+async def test_a_gutted_or_unreadable_archive_is_no_evidence_and_no_proof_for_the_drop(
+    database: str, tmp_path: Path
+) -> None:
+    async with scene(database, phase=Phase.A3, rows=[(uuid4(), CHILD, "a", "LOCAL")]) as s:
+        async with archivist(s.database) as made:
+            assert await made.verified() == "no archive has been written"
+            path = Path((await create(made, tmp_path / "one"))["path"])
+            assert await made.verified() == ""
+            part = path / "memories-00001.copy.zst"
+            data = part.read_bytes()
+            part.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+            quick = await made.evidence()
+            assert quick is not None
+            assert quick.covers  # nothing but reading it all shows that
+            assert "memories-00001.copy.zst" in await made.verified()
+            part.unlink()
+            gutted = await made.evidence()
+            assert gutted is not None
+            assert not gutted.covers
+            assert "memories-00001.copy.zst: it is missing" in gutted.why
+            # A file where the directory was: neither there nor missing.
+            _a_file_instead(path)
+            error = await refused(made.evidence(), OperatorError)
+            assert "cannot be read: Not a directory" in str(error)
+            assert "cannot be read" in await made.verified()
+        unknown = (await s.tenant._readiness.fresh(Phase.A4)).evidence.unknown
+        assert "cannot be read" in unknown["archive"]
+
+
+def _a_file_instead(path: Path) -> None:
+    path.rename(path.with_name("away"))
+    path.write_text("")
