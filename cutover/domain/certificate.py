@@ -23,7 +23,8 @@ from cutover.domain.phase import Phase
 APPROVALS = 2
 """How many people other than the requester must approve what needs approval."""
 SHARED = "admin"
-"""The name of `CUTOVER_ADMIN_TOKEN`, which may be anybody's: nobody approves with it."""
+"""The name of `CUTOVER_ADMIN_TOKEN`, which may be anybody's: nobody approves with it, nor asks for what others must
+approve, for then the requester could approve with the own token."""
 _RANK = {Status.PASS: 0, Status.WARN: 1, Status.FAIL: 2}
 
 
@@ -108,7 +109,7 @@ class Certificate:
     @property
     def approvals_needed(self) -> int:
         """A3 and A4 need approval, and so does every override."""
-        return APPROVALS if self.override is not None or self.target in (Phase.A3, Phase.A4) else 0
+        return approvals_for(self.target, self.override)
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -211,10 +212,27 @@ def _worse_check(certificate: Certificate, checks: Iterable[Check]) -> str | Non
     return None
 
 
+def approvals_for(target: Phase, override: str | None) -> int:
+    """How many people must approve the step to `target`."""
+    return APPROVALS if override is not None or target in (Phase.A3, Phase.A4) else 0
+
+
+def request_refused(target: Phase, override: str | None, who: str) -> str | None:
+    """Why `who` may not ask for such a certificate, or None."""
+    if who == SHARED and approvals_for(target, override):
+        return (
+            "CUTOVER_ADMIN_TOKEN may be anybody's, an approver's too; what others must approve is asked for with a"
+            " person's own token (CUTOVER_ADMIN_TOKENS_FILE)"
+        )
+    return None
+
+
 def approval_refused(certificate: Certificate, approvers: Collection[str], who: str) -> str | None:
     """Why `who` may not approve, or None. `approvers`: who has approved so far."""
     if certificate.approvals_needed == 0:
         return f"the step to {certificate.target} with an open gate needs no approval"
+    if certificate.requested_by == SHARED:
+        return "it was asked for with CUTOVER_ADMIN_TOKEN, so nobody knows who its requester is"
     if who == SHARED:
         return (
             "CUTOVER_ADMIN_TOKEN may be anybody's; an approval needs a person's own token (CUTOVER_ADMIN_TOKENS_FILE)"

@@ -16,6 +16,7 @@ from cutover.domain.certificate import (
     Situation,
     approval_refused,
     approvals_missing,
+    request_refused,
     void_reason,
 )
 from cutover.domain.check import Check, Status
@@ -62,6 +63,11 @@ class Promotion:
 
     async def certify(self, target: Phase, requested_by: str, override: str | None = None) -> dict[str, Any]:
         """Issue a certificate for the step to `target`; raises `GateClosed` unless an override says why it goes on."""
+        if (why := request_refused(target, override, requested_by)) is not None:
+            raise IllegalStep(
+                f"this certificate is not issued: {why}",
+                next_step="cutover phase certify --token-file PATH, with the file that holds your own token",
+            )
         _, situation = await self._look(target)
         certificate = await self._issue(situation, target, requested_by, override)
         return _shown(KeptCertificate(certificate, (), None), None)

@@ -121,6 +121,11 @@ async def test_nobody_approves_what_he_asked_for_nor_what_is_over(db: Database) 
         await store.approve(made.hash, "ada")
     with pytest.raises(CertificateVoid):
         await store.approve("00" * 32, "grace")
+    with pytest.raises(CertificateVoid):
+        await store.approve(made.hash, "admin")
+    shared = await issued(db, override="shared", requested_by="admin")
+    with pytest.raises(CertificateVoid):
+        await store.approve(shared.hash, "grace")
     late = await issued(db, override="late", expires_at=await store.now() + timedelta(milliseconds=1))
     await db.execute("SELECT pg_sleep(0.01)")
     with pytest.raises(CertificateVoid):

@@ -46,10 +46,14 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     command: Command, tmp_path: Path
 ) -> None:
     ada, grace = command.holding(PEOPLE["ada"]), command.holding(PEOPLE["grace"])
-    asked = command("phase", "certify", "A1", "--override", "the window closes tonight")
+    edsger = command.holding(PEOPLE["edsger"])
+    shared = command("phase", "certify", "A1", "--override", "the window closes tonight", "--yes")
+    assert shared.returncode == 3
+    assert "a person's own token" in shared.stderr
+    asked = edsger("phase", "certify", "A1", "--override", "the window closes tonight")
     assert asked.returncode == 2
     assert "give --yes" in asked.stderr
-    asked = command("phase", "certify", "A1", "--override", "the window closes tonight", "--yes", "-o", "json")
+    asked = edsger("phase", "certify", "A1", "--override", "the window closes tonight", "--yes", "-o", "json")
     assert asked.returncode == 0, asked.stderr
     made = json.loads(asked.stdout)["hash"]
     assert f"cutover phase approve {made[:12]} --as NAME" in asked.stderr
@@ -76,7 +80,7 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     listed = command("phase", "certificates", "-o", "tsv").stdout.splitlines()
     line = dict(zip(listed[0].split("\t"), listed[1].split("\t"), strict=True))
     assert (line["hash"], line["approvals"]) == (made[:12], "2 of 2: ada, grace")
-    assert (line["target"], line["requested_by"]) == ("A1", "admin")
+    assert (line["target"], line["requested_by"]) == ("A1", "edsger")
     assert line["valid"].startswith("until ")
 
     done = command("phase", "promote", "A1", "--yes", "-o", "json")

@@ -35,7 +35,7 @@ class Ops:
         told: dict[str, Any] = answer.json()
         return told
 
-    async def certify(self, by: str = "admin", target: str = "A1", override: str | None = "a test") -> str:
+    async def certify(self, by: str = "edsger", target: str = "A1", override: str | None = "a test") -> str:
         asked = {"target": target} if override is None else {"target": target, "override": override}
         return str((await self.post(by, "certify", asked, 201))["hash"])
 
@@ -136,6 +136,16 @@ async def test_an_override_needs_two_people_other_than_the_requester_and_is_show
     assert "is void: it was used already" in (await ops.promote(certificate, 409))["error"]
 
 
+async def test_the_shared_token_asks_for_nothing_that_others_must_approve(ops: Ops) -> None:
+    """Whoever holds it could then approve with the own token, and be one of the two."""
+    for target, override in (("A1", "a test"), ("A3", None), ("A4", None), ("A3", "a test")):
+        asked = {"target": target} | ({} if override is None else {"override": override})
+        told = await ops.post("admin", "certify", asked, 409)
+        assert "a person's own token" in told["error"]
+        assert "--token-file" in told["next"]
+    assert await ops.certify(by="admin", override=None), "an open gate of A1 needs nobody's approval"
+
+
 async def test_what_the_body_says_does_not_forge_a_name(ops: Ops) -> None:
     certificate = await ops.certify(by="ada")
     forged = {"certificate": certificate, "actor": "grace"}
@@ -162,7 +172,7 @@ async def test_a_certificate_that_is_none(ops: Ops, certificate: str, status: in
 
 async def test_certificates_are_for_the_next_step_only(ops: Ops) -> None:
     for target in ("A0", "A2", "A3", "A4"):
-        told = await ops.post("admin", "certify", {"target": target, "override": "a test"}, 409)
+        told = await ops.post("edsger", "certify", {"target": target, "override": "a test"}, 409)
         assert "already in A0" in told["error"] or "one at a time" in told["error"]
 
 

@@ -18,6 +18,7 @@ from cutover.domain.certificate import (
     approvals_missing,
     hash_of,
     parse,
+    request_refused,
     void_reason,
 )
 from cutover.domain.check import Check, Status
@@ -209,3 +210,15 @@ def test_nobody_counts_twice() -> None:
 def test_what_failed_is_told() -> None:
     failing = CheckResult("digest", Status.FAIL, None, "", "")
     assert certificate(checks=(failing, CheckResult("plugin", Status.WARN, None, "", ""))).failed == ("digest",)
+
+
+@pytest.mark.parametrize("target", [Phase.A1, Phase.A2, Phase.A3, Phase.A4])
+@pytest.mark.parametrize("override", [None, "because"])
+def test_who_asked_with_the_shared_token_cannot_approve_with_the_own_one(target: Phase, override: str | None) -> None:
+    needed = override is not None or target in (Phase.A3, Phase.A4)
+    assert (request_refused(target, override, "admin") is not None) == needed
+    assert request_refused(target, override, "ada") is None
+    refused = approval_refused(certificate(target=target, override=override, requested_by="admin"), (), "ada")
+    assert refused is not None
+    if needed:
+        assert "nobody knows who its requester is" in refused
