@@ -391,7 +391,7 @@ async def test_a_reader_of_the_held_table_is_waited_for_shortly_and_often(
 
 async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwards(database: str) -> None:
     async with in_a4(database, held=False) as (s, ids):
-        with pytest.raises(OperatorError, match="daemons of cutover are connected"):
+        with pytest.raises(OperatorError, match="connections of a cutover daemon are open"):
             await retire.retire(s.database)
         await s.quiet()
         held = await s.count("memory_plugin.memory_records")
