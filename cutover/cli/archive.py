@@ -105,10 +105,11 @@ def verify(path: Path, form: str) -> None:
 def restore(
     path: Path, schema: str, leave_out: tuple[str, ...], dry_run: bool, tenant: str | None, yes: bool, form: str
 ) -> None:
-    """Bring an archive back into DATABASE_URL, without a daemon.
+    """Bring agent_memories as it was frozen back into DATABASE_URL, without a daemon.
 
-    Everything is loaded into a schema of its own and compared with the manifest first. What was deleted since is left
-    out, and counted. One that was interrupted is gone on with.
+    What was written after the freeze stays in the archive's journal, and is counted. Everything is loaded into a schema
+    of its own and compared with the manifest first. What was deleted since is left out, and counted. One that was
+    interrupted is gone on with.
     """
     from cutover.stores.archive_files import read_manifest
     from cutover.stores.database import Database
@@ -140,6 +141,8 @@ def restore(
 
     done = asyncio.run(run())
     emit(done.as_json(), form)
+    for note in done.notes:
+        say(note, "yellow")
     say(f"{done.rows} rows are back with equal digests; {done.left_out} were deleted and stay so", "green")
 
 

@@ -19,11 +19,15 @@ BEFORE = (
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Print what would be removed and what is in the way; change nothing.")
+@click.option("--gone", multiple=True, metavar="PATH", help="An archive that nobody has any more.")
 @tenant_option
 @yes_option
 @output_option
-def retire(dry_run: bool, tenant: str | None, yes: bool, form: str) -> None:
+def retire(dry_run: bool, gone: tuple[str, ...], tenant: str | None, yes: bool, form: str) -> None:
     """Remove our triggers and schema cutover from a tenant whose agent_memories has been dropped. Archives are kept.
+
+    Which memories were deleted is written beside every archive first, so that a restore leaves them out; archives must
+    be where they were made, unless --gone says that nobody has one any more.
 
     Works on the database itself: the daemon must have been stopped, so that nobody depends on it any more. Exit code
     3 when something is in the way.
@@ -33,7 +37,7 @@ def retire(dry_run: bool, tenant: str | None, yes: bool, form: str) -> None:
     found = chosen(tenant)
     if len(found) != 1:
         raise click.UsageError("There are several tenants: say which with --tenant.")
-    seen = asyncio.run(_on(found[0].database_url, remove=False))
+    seen = asyncio.run(_on(found[0].database_url, frozenset(gone), remove=False))
     if dry_run or seen.open:
         emit(seen.as_json(), form)
     if seen.open:
@@ -47,17 +51,17 @@ def retire(dry_run: bool, tenant: str | None, yes: bool, form: str) -> None:
     say(f"and schema cutover with {len(seen.tables)} tables: " + ", ".join(seen.tables))
     say("kept: " + (", ".join(seen.archives) or "no archive was made"))
     confirm(yes, f"This ends the move of {found[0].name} for good: phases, journal and record go with schema cutover.")
-    seen = asyncio.run(_on(found[0].database_url, remove=True))
+    seen = asyncio.run(_on(found[0].database_url, frozenset(gone), remove=True))
     emit(seen.as_json(), form)
     say("retired", "green")
 
 
-async def _on(url: str, *, remove: bool) -> "Survey":
+async def _on(url: str, gone: frozenset[str], *, remove: bool) -> "Survey":
     from cutover.stores import retire as store
     from cutover.stores.database import Database
 
     database = await Database.connect(url, application_name="cutover-cli", max_size=1)
     try:
-        return await (store.retire(database) if remove else store.survey(database))
+        return await (store.retire(database, gone) if remove else store.survey(database, gone))
     finally:
         await database.close()

@@ -11,11 +11,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+from uuid import UUID
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 PROGRESS = "progress.jsonl"
+SUPPLEMENT = "deleted-since.json"
 MEMORIES, KV, JOURNAL, TOMBSTONES = "memories", "kv", "journal", "tombstones"
 
 
@@ -139,6 +141,41 @@ class Manifest:
             raise
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Damaged("it cannot be read as a manifest") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Supplement:
+    """What became of memories after an archive was made; written beside it when the record of that goes.
+
+    `of`: sha256 of its manifest; `deleted`: ids; `withdrawn`: (seq, id) of deletes that were under
+    way once and did not happen.
+    """
+
+    of: str
+    made_at: str
+    deleted: tuple[str, ...]
+    withdrawn: tuple[tuple[int, str], ...]
+
+    def to_bytes(self) -> bytes:
+        """As it is written, sealed like a manifest."""
+        said: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        return _canonical({**said, "seal": _seal(said)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises `Damaged` for anything that `to_bytes` did not write."""
+        try:
+            said = json.loads(data)
+            seal = said.pop("seal", None)
+            if said.pop("format", None) != FORMAT or seal != _seal({"format": FORMAT, **said}):
+                raise Damaged("its seal does not fit what it says: it was changed")
+            deleted = tuple(str(UUID(each)) for each in said["deleted"])
+            withdrawn = tuple((int(seq), str(UUID(each))) for seq, each in said["withdrawn"])
+            return cls(said["of"], said["made_at"], deleted, withdrawn)
+        except Damaged:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise Damaged("it cannot be read") from error
 
 
 def sums(manifest: Manifest, sealed: bytes) -> str:

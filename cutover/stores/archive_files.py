@@ -15,7 +15,7 @@ from typing import Self
 
 import zstandard
 
-from cutover.domain.archive import MANIFEST, PROGRESS, SUMS, Damaged, Manifest, Part, sums
+from cutover.domain.archive import MANIFEST, PROGRESS, SUMS, SUPPLEMENT, Damaged, Manifest, Part, Supplement, sums
 from cutover.domain.errors import OperatorError
 
 _BLOCK = 1 << 18
@@ -137,11 +137,7 @@ def finish(directory: Path, manifest: Manifest) -> str:
         if path.name not in known:
             path.unlink()
     for name, data in ((SUMS, sums(manifest, sealed).encode()), (MANIFEST, sealed)):
-        beside = directory / f"{name}.partial"
-        beside.write_bytes(data)
-        _synced(beside)
-        beside.rename(directory / name)
-        sync_directory(directory)
+        _write(directory, name, data)
     (directory / PROGRESS).unlink(missing_ok=True)
     sync_directory(directory)
     return hashlib.sha256(sealed).hexdigest()
@@ -169,6 +165,31 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         return Manifest.from_bytes(data), hashlib.sha256(data).hexdigest()
     except Damaged as damaged:
         raise OperatorError(f"{MANIFEST} is damaged: {damaged}", next_step="take another archive") from damaged
+
+
+def add_supplement(directory: Path, supplement: Supplement) -> None:
+    """Write it beside the archive, in place of an earlier one. Raises `Unreadable`."""
+    try:
+        _write(directory, SUPPLEMENT, supplement.to_bytes())
+    except OSError as error:
+        raise Unreadable(
+            f"{directory / SUPPLEMENT} cannot be written: {error.strerror or error}",
+            next_step="see to the path of the archive and to who may write there",
+        ) from error
+
+
+def read_supplement(directory: Path, sealed: str) -> Supplement | None:
+    """That of the archive whose manifest has the sha256 `sealed`, None where there is none. Raises `OperatorError`."""
+    try:
+        supplement = Supplement.from_bytes((directory / SUPPLEMENT).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (Damaged, OSError) as error:
+        what = str(error) if isinstance(error, Damaged) else _unread(error)
+        raise OperatorError(f"{SUPPLEMENT}: {what}", next_step="restore from another copy of the archive") from error
+    if supplement.of != sealed:
+        raise OperatorError(f"{SUPPLEMENT}: it belongs to another archive", next_step="put the right one back")
+    return supplement
 
 
 def missing(directory: Path, manifest: Manifest) -> list[Problem]:
@@ -210,7 +231,11 @@ def verify(directory: Path) -> tuple[Manifest | None, list[Problem]]:
         for part in manifest.parts
         if (wrong := _wrong_with(directory / part.file, part)) is not None
     ]
-    known = {part.file for part in manifest.parts} | {MANIFEST, SUMS}
+    try:
+        read_supplement(directory, hashlib.sha256(sealed).hexdigest())
+    except OperatorError as error:
+        problems.append(Problem(SUPPLEMENT, error.message.removeprefix(f"{SUPPLEMENT}: ")))
+    known = {part.file for part in manifest.parts} | {MANIFEST, SUMS, SUPPLEMENT}
     try:
         names = sorted(path.name for path in directory.iterdir())
     except OSError as error:
@@ -250,6 +275,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(directory: Path, name: str, data: bytes) -> None:
+    beside = directory / f"{name}.partial"
+    beside.write_bytes(data)
+    _synced(beside)
+    beside.rename(directory / name)
+    sync_directory(directory)
 
 
 def _synced(path: Path) -> None:

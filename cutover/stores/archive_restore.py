@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cutover.domain.archive import JOURNAL, MEMORIES, TOMBSTONES, ArchivedTable, Column, Manifest, Part
+from cutover.domain.archive import JOURNAL, MEMORIES, TOMBSTONES, ArchivedTable, Column, Manifest, Part, Supplement
 from cutover.domain.errors import DatabaseFault, OperatorError
 from cutover.stores.archive import digest, texts
 from cutover.stores.archive_files import unpacked
@@ -39,7 +39,9 @@ class Stage:
             await connection.execute(f'create schema "{self._name}"')
             await connection.execute(
                 f'create table "{self._name}".archive (sealed text not null);'
-                f'create table "{self._name}".part (file text primary key, brought_in bigint, left_out bigint)'
+                f'create table "{self._name}".part (file text primary key, brought_in bigint, left_out bigint);'
+                f'create table "{self._name}".deleted_since (memory_id uuid primary key);'
+                f'create table "{self._name}".withdrawn (seq bigint primary key, memory_id uuid not null)'
             )
             await connection.execute(f'insert into "{self._name}".archive values ($1)', self._sealed)
             for table in self._manifest.tables:
@@ -135,6 +137,47 @@ class Stage:
                     found.append((name, int(rows)))
             return found
 
+    async def tell(self, supplement: Supplement | None) -> bool:
+        """What is known of the time after the archive, from its supplement and from a schema cutover that is here.
+        False: nothing is."""
+        async with self._database.transaction() as connection:
+            here = bool(await connection.fetchval("select to_regclass('cutover.tombstone') is not null"))
+            deleted, withdrawn = f'"{self._name}".deleted_since', f'"{self._name}".withdrawn'
+            await connection.execute(f"truncate {deleted}, {withdrawn}")
+            if here:
+                await connection.execute(
+                    f"insert into {deleted} select x.memory_id from cutover.tombstone x"
+                    f" where {_last_word('cutover.journal', 'x.memory_id')} = 'forget';"
+                    f"insert into {withdrawn} select j.seq, j.memory_id from cutover.journal j"
+                    " where j.op = 'forget' and j.state = 'withdrawn'",
+                    timeout=_SECONDS,
+                )
+            if supplement is not None:
+                await connection.execute(
+                    f"insert into {deleted} select unnest($1::uuid[]) on conflict do nothing",
+                    supplement.deleted, timeout=_SECONDS,
+                )  # fmt: skip
+                await connection.execute(
+                    f"insert into {withdrawn} select * from unnest($1::bigint[], $2::uuid[]) on conflict do nothing",
+                    [seq for seq, _ in supplement.withdrawn], [each for _, each in supplement.withdrawn],
+                    timeout=_SECONDS,
+                )  # fmt: skip
+            return here or supplement is not None
+
+    async def said_later(self) -> tuple[int, int]:
+        """What the archived journal says beyond the frozen table: memories of it with other words, and new ones."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                "select count(*) filter (where m.id is not null) as edited, count(*) filter (where m.id is null) as new"
+                f" from (select distinct on (j.memory_id) j.memory_id, j.op, j.native from {self._relation(JOURNAL)} j"
+                "       where j.state in ('intent', 'applied') order by j.memory_id, j.seq desc) w"
+                f" left join {self._relation(MEMORIES)} m on m.id = w.memory_id"
+                " where w.op = 'upsert' and not w.native",
+                timeout=_SECONDS,
+            )
+            assert row is not None  # noqa: S101 - aggregates give one row
+            return row["edited"], row["new"]
+
     async def bring_in(self, part: Part, schema: str, without: frozenset[str]) -> tuple[int, int]:
         """The rows of one part, but for those that were deleted after: (brought in, left out)."""
         table = self._manifest.table(MEMORIES)
@@ -147,11 +190,10 @@ class Stage:
                 assert known is not None, "parts are brought in once they are loaded"  # noqa: S101
                 if known["brought_in"] is not None:
                     return known["brought_in"], known["left_out"]
-                here = await connection.fetchval("select to_regclass('cutover.tombstone') is not null")
                 done = await connection.execute(
                     f'insert into "{schema}"."agent_memories" ({columns}) select {columns}'
                     f" from {self._relation(MEMORIES)} x"
-                    f" where x.id <= '{UUID(part.last)}' {_past(part)} and not {self._deleted(tombstones_here=here)}"
+                    f" where x.id <= '{UUID(part.last)}' {_past(part)} and not {self._deleted()}"
                     " order by x.id",
                     timeout=_SECONDS,
                 )
@@ -169,25 +211,27 @@ class Stage:
                 ) from fault
             raise
 
-    def _deleted(self, *, tombstones_here: bool) -> str:
-        """Whether a row was deleted, in the archive's own record or here since; a later upsert takes a delete back."""
+    def _deleted(self) -> str:
+        """Whether a row was deleted, in the archive's own record or since; a later upsert takes a delete back, and one
+        that was under way when the archive was made and withdrawn later never was."""
+        withdrawn = f'"{self._name}".withdrawn'
         said = f"exists (select from {self._relation(TOMBSTONES)} t where t.memory_id = x.id)"
-        last = _last_word(self._relation(JOURNAL))
-        found = f"({said} and {last})"
-        if tombstones_here:
-            since = f"t.deleted_at > '{self._manifest.snapshot_at}'::timestamptz"
-            here = f"exists (select from cutover.tombstone t where t.memory_id = x.id and {since})"
-            found = f"({found} or ({here} and {_last_word('cutover.journal')}))"
-        return found
+        stands = f"not exists (select from {withdrawn} w where w.seq = j.seq and w.memory_id = j.memory_id)"
+        # No word of the journal's is left: the tombstone was that of the delete which never was, or older than all.
+        otherwise = f"case when exists (select from {withdrawn} w where w.memory_id = x.id) then '' else 'forget' end"
+        last = _last_word(self._relation(JOURNAL), "x.id", stands, otherwise)
+        since = f'exists (select from "{self._name}".deleted_since d where d.memory_id = x.id)'
+        return f"({since} or ({said} and {last} = 'forget'))"
 
     def _relation(self, table: str) -> str:
         return f'"{self._name}"."{table}"'
 
 
-def _last_word(journal: str) -> str:
+def _last_word(journal: str, memory: str, stands: str = "true", otherwise: str = "'forget'") -> str:
+    """What was said last of a memory, as SQL; `otherwise` where nothing was."""
     return (
-        f"coalesce((select j.op from {journal} j where j.memory_id = x.id and j.state in ('intent', 'applied')"
-        " order by j.seq desc limit 1), 'forget') = 'forget'"
+        f"coalesce((select j.op from {journal} j where j.memory_id = {memory} and j.state in ('intent', 'applied')"
+        f" and {stands} order by j.seq desc limit 1), {otherwise})"
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover.domain.archive import MEMORIES, Damaged, Manifest
+from cutover.domain.archive import JOURNAL, MEMORIES, SUPPLEMENT, Damaged, Manifest
 from cutover.domain.errors import OperatorError
-from cutover.stores.archive_files import read_manifest, verify
+from cutover.stores.archive_files import read_manifest, read_supplement, verify
 from cutover.stores.archive_restore import Stage
 from cutover.stores.database import Database
 
@@ -82,6 +82,7 @@ async def restore(
             f"what was loaded is not what was archived: {', '.join(wrong)}",
             next_step=f"drop schema {STAGE} cascade, then try again",
         )
+    known = await stage.tell(read_supplement(directory, sealed))
     made, notes = await stage.make_target(schema)
     lacking = await stage.lacking(schema)
     needed = [f"{name} ({rows} rows have one)" for name, rows in lacking if rows and name not in without]
@@ -95,7 +96,18 @@ async def restore(
         brought_in, kept_out = await stage.bring_in(part, schema, frozenset(name for name, _ in lacking))
         rows, left_out = rows + brought_in, left_out + kept_out
         say(f"{rows} rows brought in")
+    edited, new = await stage.said_later()
     await stage.drop()
+    if edited or new:
+        notes.append(
+            f"this is agent_memories as it was frozen: what was written after the freeze is in the archive's table"
+            f" {JOURNAL} and was not brought in ({edited} memories with other words, {new} new ones)"
+        )
+    if not known:
+        notes.append(
+            f"nothing here says what was deleted after {manifest.snapshot_at}: the archive has no {SUPPLEMENT}, and"
+            " this database no schema cutover; such memories are back"
+        )
     notes += [f"column {name} was left out, {count} rows had one" for name, count in lacking]
     return Restored(rows, left_out, True, made, tuple(notes))
 

@@ -1,10 +1,14 @@
 """The end: our triggers on the tenant's tables and schema `cutover` go, in one transaction (architecture §7)."""
 
+import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from cutover.domain.archive import Supplement
 from cutover.domain.errors import BootRefused, OperatorError
 from cutover.stores import migrate
+from cutover.stores.archive_files import add_supplement, read_manifest
 from cutover.stores.database import Connection, Database
 from cutover.stores.sql import query
 
@@ -30,22 +34,27 @@ class Survey:
         }
 
 
-async def survey(database: Database) -> Survey:
-    """Look; raises `OperatorError` where there is no schema `cutover`."""
+async def survey(database: Database, gone: frozenset[str] = frozenset()) -> Survey:
+    """Look; raises `OperatorError` where there is no schema `cutover`. `gone`: paths of archives that nobody has any
+    more."""
     async with database.connection() as connection:
-        return await _survey(connection)
+        return await _survey(connection, gone)
 
 
-async def retire(database: Database) -> Survey:
-    """Remove it all; gives what was removed. Raises `OperatorError` when anything is in the way: nothing is removed."""
+async def retire(database: Database, gone: frozenset[str] = frozenset()) -> Survey:
+    """Remove it all; gives what was removed. Raises `OperatorError` when anything is in the way: nothing is removed.
+
+    With schema cutover goes what says which memories were deleted. So that is first written beside every archive: a
+    deleted memory does not come back with one."""
     async with database.transaction(timeout=30) as connection:
         await connection.execute("set local lock_timeout = '2s'")
         await migrate.alone(connection)  # a daemon that starts now waits, and then finds that there is nothing
-        found = await _survey(connection)
+        found = await _survey(connection, gone)
         if found.open:
             raise OperatorError(
                 f"the tenant cannot be retired: {'; '.join(found.open)}", next_step="cutover retire --dry-run lists it"
             )
+        await _supplement(connection, [Path(path) for path in found.archives])
         for trigger in found.triggers:
             name, _, table = trigger.partition(" on ")
             await connection.execute(f"drop trigger if exists {name} on {table}")
@@ -53,7 +62,41 @@ async def retire(database: Database) -> Survey:
         return found
 
 
-async def _survey(connection: Connection) -> Survey:
+async def _supplement(connection: Connection, archives: list[Path]) -> None:
+    row = await connection.fetchrow(query("retire_supplement"), timeout=60.0)
+    assert row is not None  # noqa: S101 - aggregates give one row
+    for path in archives:
+        _, sealed = await asyncio.to_thread(read_manifest, path)
+        withdrawn = tuple(zip(row["withdrawn_seqs"], map(str, row["withdrawn_ids"]), strict=True))
+        said = Supplement(sealed, row["made_at"], tuple(map(str, row["deleted"])), withdrawn)
+        await asyncio.to_thread(add_supplement, path, said)
+
+
+async def _unfit(connection: Connection, gone: frozenset[str]) -> tuple[list[str], list[str]]:
+    """The archives that were made, but for those that are gone; and what keeps some from being added to."""
+    seals: dict[str, set[str]] = {}
+    for row in await connection.fetch(
+        "select r.outcome ->> 'path' as path, r.outcome ->> 'sealed' as sealed from cutover.task_run r"
+        " where r.kind = 'archive' and r.state = 'finished' order by r.started_at desc"
+    ):
+        if row["path"] not in gone:
+            seals.setdefault(row["path"], set()).add(row["sealed"])
+    wrong = []
+    for path, known in seals.items():
+        try:
+            _, sealed = await asyncio.to_thread(read_manifest, Path(path))
+            why = "" if sealed in known else "it is another one than was written"
+        except OperatorError as error:
+            why = error.message
+        if why:
+            wrong.append(
+                f"what was deleted since cannot be written beside the archive {path}: {why}"
+                " (put it back, or say --gone for one that nobody has any more)"
+            )
+    return list(seals), wrong
+
+
+async def _survey(connection: Connection, gone: frozenset[str]) -> Survey:
     if await connection.fetchval("select to_regclass('cutover.drop_state')") is None:
         raise OperatorError(
             "there is no schema cutover in this database: nothing to retire", next_step="cutover doctor"
@@ -70,7 +113,9 @@ async def _survey(connection: Connection) -> Survey:
     if row["phase"] != "A4" or row["state"] != "dropped":
         done = "agent_memories is not dropped yet" if row["phase"] == "A4" else "retiring comes after the drop in A4"
         found.insert(0, f"the tenant is in {row['phase']}: {done}")
-    return Survey(row["phase"], tuple(row["triggers"]), tuple(row["tables"]), tuple(row["archives"]), tuple(found))
+    archives, wrong = await _unfit(connection, gone)
+    found += wrong
+    return Survey(row["phase"], tuple(row["triggers"]), tuple(row["tables"]), tuple(archives), tuple(found))
 
 
 async def refuse_retired(tenant: str, database: Database) -> None:

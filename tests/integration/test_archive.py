@@ -281,7 +281,7 @@ async def test_a_target_without_the_embedding_column_is_told(make_database: Make
         assert await database.fetchval("SELECT count(*) FROM agent_memories") == 0
         done = await restore(database, path, "public", without=frozenset({"embedding"}))
         assert done.rows == 45
-        assert done.notes == ("column embedding was left out, 12 rows had one",)
+        assert done.notes[-1] == "column embedding was left out, 12 rows had one"
 
 
 async def test_a_damaged_archive_is_never_restored(make_database: MakeDatabase, tmp_path: Path) -> None:

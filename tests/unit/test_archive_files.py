@@ -4,12 +4,35 @@ import hashlib
 import random
 import subprocess
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from cutover.domain.archive import MANIFEST, PROGRESS, SUMS, ArchivedTable, Column, Damaged, Manifest, Part
+from cutover.domain.archive import (
+    MANIFEST,
+    PROGRESS,
+    SUMS,
+    SUPPLEMENT,
+    ArchivedTable,
+    Column,
+    Damaged,
+    Manifest,
+    Part,
+    Supplement,
+)
+from cutover.domain.errors import OperatorError
 from cutover.stores import archive_files
-from cutover.stores.archive_files import PartWriter, add_progress, finish, progress, unpacked, verify
+from cutover.stores.archive_files import (
+    PartWriter,
+    add_progress,
+    add_supplement,
+    finish,
+    progress,
+    read_manifest,
+    read_supplement,
+    unpacked,
+    verify,
+)
 
 TABLE = ArchivedTable(
     "memories", 'public."agent_memories"', "id", "uuid",
@@ -77,6 +100,33 @@ def test_a_truncated_file_is_named(archive: Path, name: str) -> None:
 def test_a_file_too_many_is_named(archive: Path) -> None:
     (archive / "memories-00003.copy.zst").write_bytes(b"")
     assert [str(p) for p in verify(archive)[1]] == ["memories-00003.copy.zst: the manifest does not know it"]
+
+
+def supplement(archive: Path) -> Supplement:
+    one, two = str(UUID(int=1)), str(UUID(int=2))
+    return Supplement(read_manifest(archive)[1], "2026-01-02T00:00:00Z", (one,), ((7, two),))
+
+
+def test_what_was_deleted_since_is_written_beside_an_archive_which_stays_whole(archive: Path) -> None:
+    sealed = read_manifest(archive)[1]
+    assert read_supplement(archive, sealed) is None
+    for _ in range(2):  # again, in place of the first
+        add_supplement(archive, supplement(archive))
+    assert read_supplement(archive, sealed) == supplement(archive)
+    assert verify(archive)[1] == []
+    with pytest.raises(OperatorError, match="another archive"):
+        read_supplement(archive, "0" * 64)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_bit_in_what_was_deleted_since_is_found(archive: Path, seed: int) -> None:
+    add_supplement(archive, supplement(archive))
+    path = archive / SUPPLEMENT
+    data = bytearray(path.read_bytes())
+    at = random.Random(seed).randrange((len(data) - 1) * 8)
+    data[at // 8] ^= 1 << at % 8
+    path.write_bytes(data)
+    assert [problem.file for problem in verify(archive)[1]] == [SUPPLEMENT]
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{}", b"\xff", b'{"format": 2}', b"[" * 100_000])

@@ -11,7 +11,5 @@ SELECT s.phase, d.state,
              WHERE p.pronamespace = 'cutover'::regnamespace AND c.relnamespace <> 'cutover'::regnamespace AND NOT t.tgisinternal
              ORDER BY 1) AS triggers,
        ARRAY(SELECT c.relname::text FROM pg_class c
-             WHERE c.relnamespace = 'cutover'::regnamespace AND c.relkind = 'r' ORDER BY 1) AS tables,
-       ARRAY(SELECT r.outcome ->> 'path' FROM cutover.task_run r
-             WHERE r.kind = 'archive' AND r.state = 'finished' ORDER BY r.started_at DESC) AS archives
+             WHERE c.relnamespace = 'cutover'::regnamespace AND c.relkind = 'r' ORDER BY 1) AS tables
 FROM cutover.phase_state s LEFT JOIN cutover.drop_state d ON true
