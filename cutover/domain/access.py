@@ -15,6 +15,10 @@ REFUSED = "REFUSED"
 """The operation of statements that the freeze refused: their writer is still there."""
 UNNAMED = "unnamed"
 """The reader of scans that were counted while nobody, or more than one, was seen at the table."""
+LOOK_SECONDS = 1.0
+"""How often readers are looked for."""
+BLIND_SECONDS = 3 * LOOK_SECONDS + 12.0
+"""After so long without a look nothing is known of readers: three looks, and a busy database or a restart between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,20 @@ class Access:
             reads=sum(each.scans for each in reading),
             reads_clean_seconds=self._clean(self.reads_since, (each.last_seen for each in reading)),
             readers=tuple(sorted(each.name for each in reading)),
+            reads_unknown=self.blind,
+        )
+
+    @property
+    def blind(self) -> str:
+        """Why it is not known whether anybody read lately; empty while looks are made."""
+        if self.reads_since is None or self.looked_at is None:
+            return ""
+        ago = (self.now - self.looked_at).total_seconds()
+        if 0 <= ago <= BLIND_SECONDS:
+            return ""
+        return (
+            f"readers were last looked for at {self.looked_at.isoformat(timespec='seconds')}, and it is"
+            f" {self.now.isoformat(timespec='seconds')}: whoever read since then was not seen"
         )
 
     def _age(self, since: datetime | None) -> float:
@@ -124,6 +142,7 @@ class Access:
                 "clean_seconds": round(evidence.reads_clean_seconds, 3),
                 "count": evidence.reads,
                 "began_with": self.reads_why,
+                "unknown": self.blind,
                 "looked_at": None if self.looked_at is None else self.looked_at.isoformat(),
                 "set_aside": self.set_aside,
                 "by": [

@@ -70,6 +70,7 @@ class AccessEvidence:
     """Others at `agent_memories`: writers from their marks, readers from the statistics net of our own work.
 
     `clean_seconds`: how long neither was seen; `by`: who, as `application_name/role`, where that was seen.
+    `reads_unknown`: why it is not known whether anybody read lately; empty when it is.
     """
 
     watched_seconds: float
@@ -79,6 +80,7 @@ class AccessEvidence:
     reads: int
     reads_clean_seconds: float
     readers: tuple[str, ...]
+    reads_unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)

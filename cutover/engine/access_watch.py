@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import Any
 
-from cutover.domain.access import Access
+from cutover.domain.access import LOOK_SECONDS, Access
 from cutover.domain.errors import CutoverError
 from cutover.domain.events import ForeignAccess, Observer, TaskFailed
 from cutover.domain.evidence import AccessEvidence
@@ -16,7 +16,6 @@ from cutover.domain.phase import Phase
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.stores.access import AccessStore
 
-_LOOK_SECONDS = 1.0
 _TELL_SECONDS = 5.0
 SETTLE_SECONDS = 15.0
 """Before it counts: a session tells the statistics up to ten seconds late what it did before the cutover, and another
@@ -45,18 +44,24 @@ class AccessWatch:
     async def run(self) -> None:
         """Look for ever."""
         tell_at = time.monotonic()
+        looked = True
         while True:
             try:
                 if self.wanted:
-                    await self._store.look(self._settle)
+                    looked = await self._store.look(self._settle) is not None
                 if time.monotonic() >= tell_at:
                     tell_at = time.monotonic() + _TELL_SECONDS
                     self._last = await self._store.access()
                     evidence = self._last.evidence()
                     self._observer(ForeignAccess(self._tenant, evidence.reads, evidence.writes, evidence.readers))
+                    if evidence.reads_unknown:
+                        had = "" if looked else "; somebody else has the lock of the look, and does not let go of it"
+                        self._observer(
+                            TaskFailed(self._tenant, "access", "NotLookedAt", f"{evidence.reads_unknown}{had}")
+                        )
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "access", type(error).__name__, error.message))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     def status(self) -> dict[str, Any] | None:
         """As of a few seconds ago, for `status`."""

@@ -342,8 +342,17 @@ begin
     on conflict (memory_id) do update set
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
-    perform cutover.note_own_scans(v_scans, cutover.foreign_key_scans());
+    perform cutover.note_own_scans(v_scans);
     return old;
+end $$;
+
+-- It is deleted, and its foreign keys have looked at agent_memories: their triggers come first, by name. Not noted before,
+-- because a deletion that fails would leave a scan noted that never came.
+create function cutover.note_workspace_delete() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform cutover.note_foreign_key_scans();
+    return null;
 end $$;
 
 -- The same change once more at the end of its transaction, under the tree lock: rows that were written meanwhile by
@@ -435,6 +444,9 @@ begin
         for each row execute function cutover.capture_workspace_insert();
     create trigger cutover_capture_workspace_delete before delete on public.workspaces
         for each row execute function cutover.capture_workspace_delete();
+    -- Not enabled always, and none of the six: where foreign keys do not fire, it must not either.
+    create trigger cutover_note_workspace_delete after delete on public.workspaces
+        for each row execute function cutover.note_workspace_delete();
     alter table public.agent_memories enable always trigger cutover_capture_row;
     alter table public.agent_memories enable always trigger cutover_capture_truncate;
     alter table public.workspaces enable always trigger cutover_capture_reparent;
@@ -452,6 +464,7 @@ begin
     drop trigger if exists cutover_capture_reparent_at_commit on public.workspaces;
     drop trigger if exists cutover_capture_workspace_insert on public.workspaces;
     drop trigger if exists cutover_capture_workspace_delete on public.workspaces;
+    drop trigger if exists cutover_note_workspace_delete on public.workspaces;
 end $$;
 
 -- Which of the six are there, enabled always, and run our function.

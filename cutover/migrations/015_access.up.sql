@@ -87,8 +87,9 @@ begin
     return null;
 end $$;
 
--- What this transaction has scanned since p_from was taken is our own; p_more: and so much that is still to come.
-create function cutover.note_own_scans(p_from bigint, p_more bigint default 0) returns void
+-- What this transaction has scanned since p_from was taken is our own. Never noted in advance: what does not come then
+-- (a statement that fails) would hide a reader.
+create function cutover.note_own_scans(p_from bigint) returns void
 language plpgsql as $$
 declare
     v_scans bigint;
@@ -96,7 +97,7 @@ begin
     if p_from is null then
         return;
     end if;
-    v_scans := cutover.legacy_scans() - p_from + p_more;
+    v_scans := cutover.legacy_scans() - p_from;
     if v_scans <= 0 then
         return;
     end if;
@@ -115,6 +116,13 @@ language sql stable as $$
     select count(*) from pg_catalog.pg_constraint c
     where c.contype = 'f' and c.confrelid = to_regclass('public.workspaces') and c.conrelid = cutover.watched_relation()
 $$;
+
+-- They were made just now, by the foreign keys' own triggers.
+create function cutover.note_foreign_key_scans() returns void
+language plpgsql as $$
+begin
+    perform cutover.note_own_scans(cutover.own_scans_from() - cutover.foreign_key_scans());
+end $$;
 
 -- Around a statement of the daemon's that reads the table: the lock says that somebody will call the second one.
 create function cutover.begin_own_work() returns bigint
@@ -137,7 +145,7 @@ create function cutover.sequence_count(p_sequence regclass) returns bigint langu
 $$;
 
 -- One look, made about once a second by one daemon. In A3 and A4 it sees who holds locks on the table and how many scans
--- are not our own; gives back how many of others are new. p_settle: seconds before it counts, in which the statistics may
+-- are not our own; gives back how many of others are new, null where somebody else is just looking. p_settle: seconds before it counts, in which the statistics may
 -- still get to know what was right to do before watching began.
 create function cutover.watch_access(p_settle float8) returns table (new_scans bigint, seen text[])
 language plpgsql as $$
@@ -156,6 +164,7 @@ declare
 begin
     new_scans := 0; seen := '{}';
     if not pg_try_advisory_xact_lock(cutover.access_lock_key()) then
+        new_scans := null;
         return next;
         return;
     end if;
@@ -233,7 +242,7 @@ begin
         v_watch.quiet_since := v_now;
     elsif v_excess < v_watch.counted and v_now - v_watch.quiet_since > interval '75 seconds' then
         -- The statistics know everything of ours by now (they are told within a minute): something was noted that did
-        -- not come, such as the scan of a foreign key whose statement failed. It must not hide a reader for ever.
+        -- not come. It must not hide a reader for ever.
         v_watch.counted := v_excess;
     end if;
     if v_excess > v_watch.counted then

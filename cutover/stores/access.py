@@ -17,11 +17,11 @@ class AccessStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def look(self, settle: float) -> tuple[int, tuple[str, ...]]:
-        """Look now, unless another daemon just does: new scans of others, and who was seen. `settle`: seconds after
-        the cutover before it begins."""
+    async def look(self, settle: float) -> tuple[int, tuple[str, ...]] | None:
+        """Look now: new scans of others, and who was seen; None: somebody else has the lock of the look, which is not
+        the same as nobody seen. `settle`: seconds after the cutover before it begins."""
         row = await self._database.fetchrow("select * from cutover.watch_access($1)", settle)
-        return (0, ()) if row is None else (row["new_scans"], tuple(row["seen"]))
+        return None if row is None or row["new_scans"] is None else (row["new_scans"], tuple(row["seen"]))
 
     async def access(self) -> Access:
         """Everything known now."""

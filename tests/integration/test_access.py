@@ -99,6 +99,17 @@ async def test_our_own_work_is_nobody_elses_and_others_are_seen_counted_and_name
         async with somebody(database, "workspace-server") as theirs:
             await theirs.execute("DELETE FROM workspaces WHERE id = $1", STRANGER)
             await theirs.execute("UPDATE workspaces SET parent_id = NULL WHERE id = $1", CHILD)
+        # Deletions that fail before their foreign keys look: nothing may be left noted that a reader could hide behind.
+        async with somebody(database, "workspace-server") as theirs:
+            await theirs.execute(
+                "CREATE FUNCTION public.not_now() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'not now'; END $$;"
+                " CREATE TRIGGER zz BEFORE DELETE ON workspaces FOR EACH ROW EXECUTE FUNCTION public.not_now()"
+            )
+            for _ in range(3):
+                with pytest.raises(asyncpg.RaiseError, match="not now"):
+                    await theirs.execute("DELETE FROM workspaces WHERE id = $1", CHILD)
+            await theirs.execute("DROP FUNCTION public.not_now() CASCADE")
         await s.quiet()
         with pytest.raises(Exception, match="22012"):  # a statement of ours that fails half way
             await s.tenant._database.fetch("SELECT 1 / (count(*) - count(*)) FROM public.agent_memories")
@@ -156,6 +167,25 @@ async def test_our_own_work_is_nobody_elses_and_others_are_seen_counted_and_name
         await until(anew, "the watch to begin anew", timeout=30)
         evidence = (await access(s)).evidence()
         assert (evidence.watched_seconds, evidence.reads_clean_seconds) == (0.0, 0.0)
+
+
+async def test_a_look_that_cannot_be_made_is_not_a_look_that_saw_nobody(database: str) -> None:
+    async with scene(database, phase=Phase.A3, rows=ROWS[:3], proxied=False) as s:
+        await watched(s)
+        store = s.tenant._access._store
+        async with somebody(database, "stuck") as theirs, theirs.transaction():
+            await theirs.execute("SELECT pg_advisory_xact_lock(cutover.access_lock_key())")
+            assert await store.look(0.0) is None
+
+            async def blind() -> bool:
+                return bool((await s.tenant._access.evidence()).reads_unknown)
+
+            await until(blind, "the watch to be called blind", timeout=60)
+        await until(lambda: looks(s), "the watch to see again", timeout=60)
+
+
+async def looks(s: Scene) -> bool:
+    return not (await s.tenant._access.evidence()).reads_unknown
 
 
 async def test_refused_writers_count_and_work_that_dies_with_its_daemon_is_set_aside(database: str) -> None:

@@ -4,7 +4,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cutover.domain.access import CASCADE, REFUSED, UNNAMED, Access, Reader, Writer, reader_remedy, writer_remedy
+from cutover.domain.access import (
+    BLIND_SECONDS,
+    CASCADE,
+    REFUSED,
+    UNNAMED,
+    Access,
+    Reader,
+    Writer,
+    reader_remedy,
+    writer_remedy,
+)
+from cutover.domain.check import Status
+from cutover.domain.checks.leaving import bypass_writers, foreign_access
+from cutover.domain.evidence import Evidence
 from cutover.domain.phase import Phase
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -58,6 +71,22 @@ def test_what_was_seen_before_watching_began_counts_no_more() -> None:
     ).evidence()
     assert (evidence.writes, evidence.writers, evidence.writes_clean_seconds) == (0, (), 100.0)
     assert (evidence.reads, evidence.readers, evidence.reads_clean_seconds) == (0, (), 50.0)
+
+
+@pytest.mark.parametrize(
+    ("ago_seconds", "blind"),
+    [(0, False), (BLIND_SECONDS, False), (BLIND_SECONDS + 1, True), (9 * 86_400, True), (-5, True)],
+)
+def test_readers_are_not_known_once_nobody_has_looked_for_a_while(ago_seconds: float, blind: bool) -> None:
+    access = Access(NOW, Phase.A3, ago(40 * 86_400), ago(10 * 86_400), looked_at=ago(ago_seconds))
+    evidence = access.evidence()
+    assert bool(evidence.reads_unknown) is blind
+    assert access.as_json()["reads"]["unknown"] == evidence.reads_unknown
+    check = foreign_access(Evidence(phase=Phase.A3, access=evidence))
+    assert check.status is (Status.FAIL if blind else Status.PASS)
+    assert ("readers were last looked for at" in check.output) is blind
+    # Who writes is told by the writers themselves, without a look.
+    assert bypass_writers(Evidence(phase=Phase.A2, access=evidence)).status is Status.PASS
 
 
 def test_a_refused_writer_is_still_a_writer() -> None:

@@ -71,6 +71,9 @@ def foreign_access(e: Evidence) -> Check:
         why = e.unknown.get("access", "nobody looked")
         return Check.unknown("foreign_access", "seconds", threshold, why, step)
     seen = e.access
+    if seen.reads_unknown:
+        look = "cutover status (does the task access fail, or does a stopped daemon keep its lock?)"
+        return Check.unknown("foreign_access", "seconds", threshold, seen.reads_unknown, look)
     clean = min(seen.reads_clean_seconds, seen.writes_clean_seconds)
     reads = _others(seen.reads_clean_seconds, seen.watched_seconds, "read", seen.reads, seen.readers)
     writes = _others(seen.writes_clean_seconds, seen.watched_seconds, "written", seen.writes, seen.writers)
