@@ -96,9 +96,9 @@ class Drop(PlainStep):
         raise AssertionError("unreachable")
 
 
-async def disown(store: DropStore) -> None:
-    """Before a way back: nothing is left of what the journal took over."""
-    while await store.disown_chunk(10 * _ROWS):
+async def disown(store: DropStore, epoch: int) -> None:
+    """Before a way back: nothing is left of what the journal took over. Raises `StaleEpoch`."""
+    while await store.disown_chunk(epoch, 10 * _ROWS):
         pass
 
 

@@ -131,6 +131,10 @@ class Transition:
             try:
                 notes = await taken.prepare(before)
                 done, held = await self._retried(taken, attempt)
+            except StaleEpoch as stale:
+                error = IllegalStep("somebody else changed the phase first", next_step="cutover phase show")
+                await self._failed(attempt, error)
+                raise error from stale
             except CutoverError as error:
                 await self._failed(attempt, error)
                 raise
@@ -174,8 +178,6 @@ class Transition:
                 if wanted.warrant is not None:
                     await wanted.warrant.judge()
                 return await self._held(taken, wanted)
-            except StaleEpoch as stale:
-                raise IllegalStep("somebody else changed the phase first", next_step="cutover phase show") from stale
             except (LockTimeout, StillBusy) as error:
                 who = await taken.in_the_way()
                 if attempt == _ATTEMPTS or time.monotonic() >= wanted.began + _TOTAL_SECONDS:

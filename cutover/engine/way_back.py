@@ -58,7 +58,7 @@ class WayBack(PlainStep):
     async def prepare(self, before: PhaseState) -> tuple[str, ...]:
         """What the journal took over for A4 is legacy's again. Of the rest, most goes ahead."""
         self._before = before
-        await disown(self._drops)
+        await disown(self._drops, before.epoch)
         started, moved = time.monotonic(), 0
         for _ in range(_ROUNDS):
             of_this_round = await self._ahead(before.epoch)

@@ -18,6 +18,7 @@ declare
     v_phase   text := cutover.enter(p_epoch, array['A3']);
     v_ids     uuid[];
     v_adopted integer;
+    v_scans   bigint := cutover.own_scans_from();
 begin
     execute format('select coalesce(array_agg(d.id order by d.id), ''{}'') from ('
                    'select a.id from public.agent_memories a where %s order by a.id limit $2) d',
@@ -42,13 +43,16 @@ begin
               else 'translate(a.embedding::text, ''[]'', ''{}'')::real[]' end)
     using v_ids, p_epoch;
     get diagnostics v_adopted = row_count;
+    perform cutover.note_own_scans(v_scans);
     return query select cardinality(v_ids), v_adopted, v_ids[cardinality(v_ids)];
 end $$;
 
 -- The way back: legacy is the authority again, so the journal gives up what it took over. Some at a time; 0: nothing left.
-create function cutover.disown(p_limit integer) returns integer
+-- Only in A3: from A4 on these words are all there is, and another daemon may have entered it since this one looked.
+create function cutover.disown(p_epoch bigint, p_limit integer) returns integer
 language plpgsql as $$
 declare
+    v_phase text := cutover.enter(p_epoch, array['A3']);
     v_count integer;
 begin
     delete from cutover.journal j where j.seq in (
@@ -129,6 +133,22 @@ begin
     return old;
 end $$;
 
+-- Whether the table has a row that the journal says nothing final about, although the tree can place it. Whoever goes on
+-- without such a row loses it. Exact only while the phase is held still.
+create function cutover.legacy_knows_more() returns boolean
+language plpgsql as $$
+declare
+    v_scans bigint := cutover.own_scans_from();
+    v_more  boolean := exists (
+        select from public.agent_memories a
+        where not exists (select from cutover.journal j where j.memory_id = a.id and j.state = 'applied')
+          and cutover.namespace_of(a.workspace_id, a.scope) is not null);
+begin
+    perform cutover.note_own_scans(v_scans);
+    return v_more;
+end $$;
+comment on function cutover.legacy_knows_more() is 'Names the table itself, also in A4, when a hold that was called off is begun again.';
+
 -- Give the table a name that says what it is and until when. The caller has set lock_timeout: workspaces is held still
 -- as well, because its triggers must run wholly before or wholly after their functions change.
 create function cutover.set_legacy_aside(p_seconds float8, p_actor text, p_detail text) returns text
@@ -137,6 +157,11 @@ declare
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_seconds);
     v_name  text := 'agent_memories_dropped_after_' || to_char(v_until at time zone 'UTC', 'YYYYMMDD_HH24MISS') || '_utc';
 begin
+    -- Before the table is locked: readers need not wait for this, and what may still go on meanwhile is deleting.
+    if cutover.legacy_knows_more() then
+        raise exception 'agent_memories holds rows that the journal has not taken over: a way back was begun meanwhile'
+            using errcode = 'CU004';
+    end if;
     lock table public.workspaces in share row exclusive mode;
     lock table public.agent_memories in access exclusive mode;
     insert into cutover.drop_event (event, relation, hold_until, actor, detail)

@@ -83,9 +83,9 @@ class DropStore:
         assert row is not None  # noqa: S101 - the function gives one row
         return row["scanned"], row["adopted"], row["last_id"]
 
-    async def disown_chunk(self, limit: int) -> int:
-        """Give up some of what was taken over; 0 when nothing is left."""
-        return int(await self._database.fetchval("select cutover.disown($1)", limit, timeout=_CHUNK_SECONDS))
+    async def disown_chunk(self, epoch: int, limit: int) -> int:
+        """Give up some of what was taken over, in A3; 0 when nothing is left. Raises `StaleEpoch`."""
+        return int(await self._database.fetchval("select cutover.disown($1, $2)", epoch, limit, timeout=_CHUNK_SECONDS))
 
     async def unplaced(self) -> int:
         """Legacy rows that no namespace can be derived for: they are not taken over."""

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from cutover.domain.backfill import RowSource
-from cutover.domain.errors import BootRefused, DatabaseFault, IllegalStep, NotFound, OperatorError
+from cutover.domain.errors import BootRefused, DatabaseFault, IllegalStep, NotFound, OperatorError, StaleEpoch
 from cutover.domain.memory import EMBEDDING_DIMENSIONS, Kind, Source
 from cutover.domain.namespace import Scope
-from cutover.domain.phase import Phase
+from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.requests import ListMemories
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
@@ -361,8 +361,39 @@ async def test_the_step_to_a4_killed_before_its_commit_is_wholly_a3(
 _BODIES = "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'cutover'::regnamespace ORDER BY proname, oid"
 KEEP_ITS_NAME = {
     "install_capture", "remove_capture", "capture_state", "set_legacy_aside", "look_past_legacy",
-    "freeze_now", "remove_freeze", "freeze_faults",
+    "freeze_now", "remove_freeze", "freeze_faults", "legacy_knows_more",
 }  # fmt: skip
+
+
+async def test_a_way_back_of_another_daemon_takes_nothing_from_a4(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two daemons, forward and back at once: whoever is first, no memory is lost."""
+    rows = [(uuid4(), CHILD, f"memory {n}", "LOCAL") for n in range(5)]
+    async with scene(database, phase=Phase.A3, rows=rows, thresholds=HELD_FOR_EVER) as s:
+        other = await s.daemon()
+        before = await s.tenant.phase.reload()
+        whole = Drop.prepare
+
+        async def then_the_other(step: Drop, state: PhaseState) -> tuple[str, ...]:
+            notes = await whole(step, state)
+            assert await s.count("cutover.journal WHERE adopted") == len(rows)
+            await other.tenant._way_back.prepare(state)
+            return notes
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Drop, "prepare", then_the_other)
+            with pytest.raises(IllegalStep, match="a way back was begun meanwhile"):
+                await s.step(Phase.A4)
+        assert (await s.tenant.phase.reload()).phase is Phase.A3
+        await s.step(Phase.A4)
+        # And a way back that looked before A4 was entered, and goes on now.
+        with pytest.raises(StaleEpoch):
+            await other.tenant._way_back.prepare(before)
+        assert await s.count("cutover.journal WHERE adopted") == len(rows)
+        await s.edit(CHILD, rows[0][0], "edited in A4")
+        await s.quiet()
+        assert await s.differences() == []
 
 
 async def test_a_reader_of_the_held_table_is_waited_for_shortly_and_often(
