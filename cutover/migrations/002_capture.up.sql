@@ -140,34 +140,35 @@ begin
                              and c.confrelid = 'public.workspaces'::regclass and c.confdeltype in ('c', 'n', 'd'))
             then 'CASCADE'
             else tg_op end);
-        -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal.
-        if (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
-            if tg_op = 'UPDATE' and old.id <> new.id then
-                perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
-            end if;
-            perform cutover.journal_bypass(tg_op, to_jsonb(case when tg_op = 'DELETE' then old else new end), v_writer);
-        end if;
     end if;
     if tg_op = 'DELETE' then
         v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
         perform cutover.bury(old.id, v_held);
         perform cutover.touch_mark(old.id, v_held, v_origin, v_writer);
-        return null;
-    end if;
-    if tg_op = 'INSERT' then
-        delete from cutover.tombstone t where t.memory_id = new.id;
     else
-        if (old.workspace_id, old.scope) is distinct from (new.workspace_id, new.scope) then
-            v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
-        end if;
-        if old.id <> new.id then
-            v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
-            perform cutover.bury(old.id, v_held);
-            perform cutover.touch_mark(old.id, v_held, v_origin, v_writer);
+        if tg_op = 'INSERT' then
             delete from cutover.tombstone t where t.memory_id = new.id;
+        else
+            if (old.workspace_id, old.scope) is distinct from (new.workspace_id, new.scope) then
+                v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
+            end if;
+            if old.id <> new.id then
+                v_held := array_remove(array[cutover.namespace_of(old.workspace_id, old.scope)], null);
+                perform cutover.bury(old.id, v_held);
+                perform cutover.touch_mark(old.id, v_held, v_origin, v_writer);
+                delete from cutover.tombstone t where t.memory_id = new.id;
+            end if;
         end if;
+        perform cutover.touch_mark(new.id, v_held, v_origin, v_writer);
     end if;
-    perform cutover.touch_mark(new.id, v_held, v_origin, v_writer);
+    -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal. After the mark,
+    -- which he holds from here on: so the words on a memory have the order in which they come to count (write_intent).
+    if v_origin = 'bypass' and (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
+        if tg_op = 'UPDATE' and old.id <> new.id then
+            perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
+        end if;
+        perform cutover.journal_bypass(tg_op, to_jsonb(case when tg_op = 'DELETE' then old else new end), v_writer);
+    end if;
     return null;
 end $$;
 

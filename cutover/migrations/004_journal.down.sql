@@ -6,5 +6,6 @@ drop function if exists cutover.claim_marks(bigint, uuid, integer, float8, boole
     cutover.begin_commits(bigint, uuid, float8, bigint[], uuid[], boolean[], uuid[], text[], text[], boolean[], text[],
         text[], text[], text[], timestamptz[], boolean[], text[], text[], bytea[]),
     cutover.restore_legacy(jsonb), cutover.hold_namespace(text), cutover.namespace_closed(text),
-    cutover.write_intent(bigint, text, boolean, text[], cutover.write_result),
+    cutover.newest_word(uuid),
+    cutover.write_intent(bigint, text, boolean, text[], bigint, cutover.write_result),
     cutover.lock_memory(uuid), cutover.expected_state(uuid, text);

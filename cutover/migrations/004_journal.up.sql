@@ -51,8 +51,19 @@ language sql as $$
     select pg_advisory_xact_lock(hashtextextended(p_id::text, 4207::bigint))
 $$;
 
+-- The number of the newest word on a memory, 0: there is none.
+create function cutover.newest_word(p_id uuid) returns bigint
+language plpgsql as $$
+begin
+    return coalesce((select max(j.seq) from cutover.journal j where j.memory_id = p_id), 0);
+end $$;
+
 -- Take the lease and write the intent; fills rev, lease_id, seq, or status busy when a request is, or may be, under way.
-create function cutover.write_intent(p_epoch bigint, p_op text, p_native boolean, p_held text[], r cutover.write_result)
+-- p_known: the newest word when the caller looked (newest_word), null: the id is fresh. Whoever deletes past us takes
+-- the mark, puts his word into the journal and holds the mark until he ends. So what was said while we waited for the
+-- mark is seen here, and the caller has to look anew (40001): his write would undo the delete otherwise.
+create function cutover.write_intent(
+    p_epoch bigint, p_op text, p_native boolean, p_held text[], p_known bigint, r cutover.write_result)
 returns cutover.write_result
 language plpgsql as $$
 begin
@@ -62,6 +73,9 @@ begin
     if r.lease_id is null then
         r.status := 'busy';
         return r;
+    end if;
+    if p_known is not null and cutover.newest_word(r.memory_id) <> p_known then
+        raise exception 'memory % has changed meanwhile', r.memory_id using errcode = '40001';
     end if;
     insert into cutover.journal
         (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, content, kind, source,
@@ -104,6 +118,7 @@ declare
     v_native  boolean;
     v_derived text;
     v_old     cutover.write_result;
+    v_newest  bigint;
     v_row     jsonb;
     r         cutover.write_result;
 begin
@@ -111,6 +126,7 @@ begin
     for i in 1..cardinality(p_ids) loop
         r := null; v_old := null;
         r.ordinal := i - 1; r.status := 'ok'; r.memory_id := p_ids[i];
+        v_newest := null;
         if not p_fresh[i] then
             perform cutover.lock_memory(p_ids[i]);
         end if;
@@ -143,6 +159,7 @@ begin
         elsif cutover.namespace_closed(r.namespace) then
             r.status := 'closed';
         elsif not p_fresh[i] then
+            v_newest := cutover.newest_word(p_ids[i]);
             v_old := cutover.expected_state(p_ids[i], v_phase);
             -- Another workspace's memory is never overwritten; among custom namespaces a move is the contract's right.
             if v_old.memory_id is not null and v_old.namespace is distinct from r.namespace
@@ -175,7 +192,8 @@ begin
         end if;
         r := cutover.write_intent(
             p_epoch, 'upsert', v_native,
-            case when v_old.memory_id is not null and v_old.namespace <> r.namespace then array[v_old.namespace] else '{}' end, r);
+            case when v_old.memory_id is not null and v_old.namespace <> r.namespace then array[v_old.namespace] else '{}' end,
+            v_newest, r);
         if r.status = 'ok' then
             if v_phase in ('A1', 'A2') and v_old.memory_id is not null and v_old.status = 'ok' then
                 -- Legacy held it and cannot hold its new form. The row is kept in the intent, for its withdrawal.
@@ -209,11 +227,17 @@ language plpgsql as $$
 declare
     v_phase   text := cutover.enter(p_epoch, array['A3', 'A4']);
     v_content text;
+    v_known   boolean;
+    v_newest  bigint;
     r         cutover.write_result;
 begin
     perform cutover.lock_memory(p_id);
+    -- First of all: a purge that is under way ends before we look at what it leaves, or waits for us and sees our word.
+    perform from public.workspaces w where w.id = p_workspace for key share;
+    v_known := found;
+    v_newest := cutover.newest_word(p_id);
     r := cutover.expected_state(p_id, v_phase);
-    if r.memory_id is null or r.workspace_id is distinct from p_workspace or r.scope is null then
+    if not v_known or r.memory_id is null or r.workspace_id is distinct from p_workspace or r.scope is null then
         r := null;
         r.status := 'missing';
         return r;
@@ -223,7 +247,6 @@ begin
         r.status := 'unchanged';
         return r;
     end if;
-    perform from public.workspaces w where w.id = p_workspace for key share;
     perform cutover.hold_namespace(r.namespace);
     if cutover.namespace_closed(r.namespace) then
         r.status := 'closed';
@@ -238,7 +261,7 @@ begin
     end if;
     r.label := coalesce(p_label, r.label); r.updated_at := now(); r.status := 'ok';
     perform cutover.write_as(p_owner, p_quiet, p_settled);
-    return cutover.write_intent(p_epoch, 'upsert', false, '{}', r);
+    return cutover.write_intent(p_epoch, 'upsert', false, '{}', v_newest, r);
 end $$;
 
 -- DELETE of v1 (p_workspace) or forget of the contract (p_namespace) on the journal. What neither journal nor legacy
@@ -250,9 +273,11 @@ language plpgsql as $$
 declare
     v_phase  text := cutover.enter(p_epoch, array['A1', 'A2', 'A3', 'A4']);
     v_native boolean;
+    v_newest bigint;
     r        cutover.write_result;
 begin
     perform cutover.lock_memory(p_id);
+    v_newest := cutover.newest_word(p_id);
     r := cutover.expected_state(p_id, v_phase);
     if r.memory_id is null and cutover.is_kv_in(p_id, p_namespace) then
         r.status := 'kv';  -- its row in workspace_memory is to be deleted, not its copy
@@ -275,7 +300,7 @@ begin
     end if;
     perform cutover.hold_namespace(r.namespace);
     perform cutover.write_as(p_owner, p_quiet, p_settled);
-    r := cutover.write_intent(p_epoch, 'forget', v_native, array[r.namespace], r);
+    r := cutover.write_intent(p_epoch, 'forget', v_native, array[r.namespace], v_newest, r);
     if r.status <> 'busy' then
         -- Not cutover.bury: its extras have to be there still if the intent is withdrawn.
         insert into cutover.tombstone (memory_id, rev, held_in) values (p_id, nextval('cutover.rev_seq'), array[r.namespace])
