@@ -27,6 +27,10 @@ _PG15_MISSING = (
 )
 
 
+BARE_STEPS = "ALTER DATABASE {} SET cutover.bare_steps = '{}'"
+"""Scenes set the phase that they want without certificates. Databases that a daemon makes for itself do not know it."""
+
+
 def pytest_report_header() -> list[str]:
     if _PG15_MISSING is None:
         return [f"PostgreSQL 15: {PG15_PROGRAMS}"]
@@ -72,14 +76,21 @@ class DatabaseTemplates:
                 await connection.close()
             self._ready.add(template)
         name = f"test_{next(self._numbers)}"
-        await self.server.create_database(name, template=template)
+        await self._create(name, template)
         return name
 
     async def empty(self) -> str:
         """The name of a fresh database with nothing in it."""
         name = f"test_{next(self._numbers)}"
-        await self.server.create_database(name)
+        await self._create(name, None)
         return name
+
+    async def _create(self, name: str, template: str | None) -> None:
+        connection = await asyncpg.connect(await self.server.create_database(name, template=template))
+        try:
+            await connection.execute(BARE_STEPS.format(f'"{name}"', "on"))
+        finally:
+            await connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,15 @@ create table cutover.phase_event (
     certificate   bytea unique,
     override      text check (override <> ''),
     loosened      text[] not null default '{}',
+    approvers     text[],
     previous_hash bytea not null,
     hash          bytea not null,
-    check (certificate is not null or (override is null and loosened = '{}'))
+    check (certificate is not null or (override is null and loosened = '{}' and approvers is null))
 );
 comment on table cutover.phase_event is 'Append-only and hash-chained: every change of phase, by whom and why.';
 comment on column cutover.phase_event.certificate is 'No secret: the hash of the certificate that the step consumed (migration 011): each is consumed once. A way back has none.';
 comment on column cutover.phase_event.override is 'Why the step was taken although its gate was closed; copied from the certificate.';
+comment on column cutover.phase_event.approvers is 'No secret: names of ops tokens: who had approved the certificate when it was consumed.';
 comment on column cutover.phase_event.loosened is 'No secret: the thresholds that asked for less than their defaults; copied from the certificate.';
 
 create table cutover.mark (

@@ -1,17 +1,15 @@
 -- Phase changes, backfill and the counts behind the drift ledger.
 
 -- Compare-and-set the phase, append the event, tell the replicas. The caller holds the phase lock exclusively.
--- p_certificate: what a promotion consumes; it must be good for exactly this step (migration 011).
+-- p_certificate: what a promotion consumes; migration 011 sees to it that every step forward has one and that it is good.
 create function cutover.set_phase(
     p_epoch bigint, p_to text, p_actor text, p_reason text, p_certificate bytea default null
 ) returns bigint
 language plpgsql as $$
 declare
-    v_from     text;
-    v_epoch    bigint;
-    v_override text;
-    v_loosened text[] := '{}';
-    v_at       timestamptz := clock_timestamp();
+    v_from  text;
+    v_epoch bigint;
+    v_at    timestamptz := clock_timestamp();
 begin
     select s.phase into v_from from cutover.phase_state s where s.id = 1 for update;
     update cutover.phase_state s
@@ -22,12 +20,8 @@ begin
     if not found then
         raise exception 'somebody else changed the phase first' using errcode = 'CU001';
     end if;
-    if p_certificate is not null then
-        select c.override, c.loosened into v_override, v_loosened
-        from cutover.consume_certificate(p_certificate, v_from, p_to, p_epoch) c;
-    end if;
-    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at, certificate, override, loosened)
-    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at, p_certificate, v_override, v_loosened);
+    insert into cutover.phase_event (epoch, from_phase, to_phase, actor, reason, at, certificate)
+    values (v_epoch, v_from, p_to, p_actor, p_reason, v_at, p_certificate);
     perform pg_notify('cutover_phase', v_epoch::text);
     return v_epoch;
 end $$;
@@ -51,6 +45,34 @@ begin
 end $$;
 create trigger chain before insert on cutover.phase_event for each row execute function cutover.chain_event();
 alter table cutover.phase_event enable always trigger chain;
+
+-- Tests step about without certificates, which no session can allow itself: an owner must have said so of the whole
+-- database (ALTER DATABASE ... SET cutover.bare_steps = 'on'), where everybody sees it (psql's \drds).
+create function cutover.bare_steps() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select exists (select from pg_db_role_setting s
+                   where s.setrole = 0 and s.setdatabase = (select d.oid from pg_database d where d.datname = current_database())
+                     and 'cutover.bare_steps=on' = any (s.setconfig))
+$$;
+comment on function cutover.bare_steps() is 'Whether this database takes steps without certificates: a test''s does.';
+
+-- The phase row changes together with the event that says so, or not at all.
+create function cutover.check_phase_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if not cutover.bare_steps() and not exists (
+        select from cutover.phase_event e
+        where (e.epoch, e.from_phase, e.to_phase, e.at) = (new.epoch, old.phase, new.phase, new.entered_at)
+          and new.epoch = old.epoch + 1) then
+        raise exception 'the phase row changes with its event only: cutover phase promote, cutover phase rollback'
+            using errcode = 'check_violation';
+    end if;
+    return null;
+end $$;
+create constraint trigger phase_has_event after update on cutover.phase_state deferrable initially deferred
+    for each row when ((old.phase, old.epoch, old.entered_at) is distinct from (new.phase, new.epoch, new.entered_at))
+    execute function cutover.check_phase_change();
+alter table cutover.phase_state enable always trigger phase_has_event;
 
 -- One chunk of backfill: mark the next rows in id order, move the cursor, all in one transaction (architecture §5).
 create function cutover.backfill_chunk(p_epoch bigint, p_scope text, p_workspace uuid, p_limit integer)

@@ -61,13 +61,12 @@ end $$;
 create trigger check_approval before insert on cutover.approval
     for each row execute function cutover.check_approval();
 
--- Called by set_phase, in the transaction of the step: raises unless the certificate is good for exactly this step.
+-- In the transaction of the step: raises unless the certificate is good for exactly this step.
 create function cutover.consume_certificate(
-    p_hash bytea, p_from text, p_to text, p_epoch bigint, out override text, out loosened text[]
+    p_hash bytea, p_from text, p_to text, p_epoch bigint, out override text, out loosened text[], out approvers text[]
 ) language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     c cutover.certificate;
-    v_approvals bigint;
 begin
     select * into c from cutover.certificate x where x.hash = p_hash;
     if not found or (c.from_phase, c.target, c.epoch) is distinct from (p_from, p_to, p_epoch) then
@@ -76,13 +75,29 @@ begin
     if clock_timestamp() >= c.expires_at then
         raise exception 'the certificate has expired' using errcode = 'CU005';
     end if;
-    select count(*) into v_approvals from cutover.approval a where a.certificate = p_hash;
-    if v_approvals < 2 and (c.override is not null or c.target in ('A3', 'A4')) then
+    approvers := array(select a.approver from cutover.approval a where a.certificate = p_hash order by a.seq);
+    if cardinality(approvers) < 2 and (c.override is not null or c.target in ('A3', 'A4')) then
         raise exception 'the certificate lacks approvals' using errcode = 'CU005';
     end if;
     override := c.override;
     loosened := c.loosened;
 end $$;
+
+-- No step forward without a certificate, whoever writes the event. What it was taken by is hashed with it ("certified"
+-- fires before "chain").
+create function cutover.certify_event() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if new.certificate is not null then
+        select c.override, c.loosened, c.approvers into new.override, new.loosened, new.approvers
+        from cutover.consume_certificate(new.certificate, new.from_phase, new.to_phase, new.epoch - 1) c;
+    elsif new.to_phase > coalesce(new.from_phase, '') and not cutover.bare_steps() then
+        raise exception 'a step forward needs a certificate' using errcode = 'CU005';
+    end if;
+    return new;
+end $$;
+create trigger certified before insert on cutover.phase_event for each row execute function cutover.certify_event();
+alter table cutover.phase_event enable always trigger certified;
 
 select cutover.make_append_only(t::regclass) from unnest(array['cutover.certificate', 'cutover.approval']) t;
 alter table cutover.approval enable always trigger check_approval;

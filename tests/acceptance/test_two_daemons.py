@@ -166,7 +166,8 @@ async def test_the_record_from_the_command_line(make_scene: MakeScene) -> None:
         assert (code, "whole" in told) == (0, True), told
         assert (await cli("audit", "verify", "--head", "00" * 32))[0] == 3
         assert (await cli("audit", "verify", "--head", "nonsense"))[0] == 2
-        await database.execute("UPDATE cutover.phase_state SET epoch = 7")
+        forge = "ALTER TABLE cutover.phase_state DISABLE TRIGGER ALL; UPDATE cutover.phase_state SET epoch = 7"
+        await database.execute(forge)
         code, told = await cli("audit", "verify")
         assert (code, "the record is broken" in told) == (3, True), told
     finally:

@@ -16,6 +16,7 @@ from cutover.stores.database import Database
 from cutover.stores.ledger import Ledger
 from cutover.stores.runs import Runs
 from tests.certificates import certificate
+from tests.conftest import BARE_STEPS
 
 
 @pytest.fixture
@@ -93,6 +94,50 @@ async def test_a_certificate_serves_no_step_but_its_own(
     with pytest.raises(CertificateVoid):
         await step(db, epoch, to, made)
     assert await db.fetchval("SELECT phase FROM cutover.phase_state") == "A0"
+
+
+@pytest.fixture
+async def strict(db: Database) -> Database:
+    """As in production: nothing goes without a certificate."""
+    await db.execute(BARE_STEPS.format(await db.fetchval("SELECT current_database()"), "off"))
+    return db
+
+
+async def test_there_is_no_step_forward_without_a_certificate_and_a_way_back_needs_none(strict: Database) -> None:
+    with pytest.raises(CertificateVoid):
+        await strict.execute("SELECT cutover.set_phase(1, 'A1', 'eve', 'no certificate')")
+    with pytest.raises(CertificateVoid):  # nor for who has given himself what tests have
+        await strict.execute("SET cutover.bare_steps = 'on'; SELECT cutover.set_phase(1, 'A1', 'eve', 'none')")
+    assert await step(strict, 1, Phase.A1, await issued(strict)) == 2
+    assert await strict.fetchval("SELECT cutover.set_phase(2, 'A0', 'ada', 'back')") == 3
+    event = (
+        "INSERT INTO cutover.phase_event (epoch, from_phase, to_phase, actor, reason, previous_hash, hash)"
+        " VALUES (4, 'A0', 'A1', 'eve', 'by hand', '', '')"
+    )
+    for sql in (event, "SET session_replication_role = replica;" + event):
+        with pytest.raises(CertificateVoid):
+            await strict.execute(sql)
+
+
+@pytest.mark.parametrize(
+    "change", ["phase = 'A3'", "epoch = epoch + 1", "entered_at = now()", "phase = 'A1', epoch = 2"]
+)
+async def test_the_phase_row_does_not_change_without_its_event(strict: Database, change: str) -> None:
+    before = await strict.fetchrow("SELECT * FROM cutover.phase_state")
+    for sql in ("", "SET session_replication_role = replica; "):
+        with pytest.raises(DatabaseFault):
+            await strict.execute(f"{sql}UPDATE cutover.phase_state SET {change}")
+    assert await strict.fetchrow("SELECT * FROM cutover.phase_state") == before
+    await strict.execute("UPDATE cutover.phase_state SET strays_pending = true")
+
+
+async def test_the_event_says_who_approved(strict: Database) -> None:
+    made = await issued(strict, override="because")
+    for name in ("grace", "edsger"):
+        await CertificateStore(strict).approve(made.hash, name)
+    assert await step(strict, 1, Phase.A1, made) == 2
+    assert await strict.fetchval("SELECT approvers FROM cutover.phase_event") == ["grace", "edsger"]
+    assert "grace" in await strict.fetchval("SELECT cutover.phase_event_text(e) FROM cutover.phase_event e")
 
 
 async def undone(db: Database, consumed: Certificate) -> None:

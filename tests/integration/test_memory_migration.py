@@ -50,7 +50,7 @@ namespace: name text, kind text, expires_at timestamptz?, metadata jsonb?, creat
 native: memory_id uuid, namespace text, content text, kind text, source text, expires_at timestamptz?, pin boolean,
   propagation jsonb?, created_at timestamptz, content_tsv tsvector?
 phase_event: seq bigint, epoch bigint, from_phase text?, to_phase text, actor text, reason text, at timestamptz,
-  certificate bytea?, override text?, loosened text[], previous_hash bytea, hash bytea
+  certificate bytea?, override text?, loosened text[], approvers text[]?, previous_hash bytea, hash bytea
 phase_state: id smallint, phase text, epoch bigint, generation integer, strays_pending boolean,
   entered_at timestamptz
 quarantine: memory_id uuid, workspace_id uuid?, reason text, detail text, rev bigint, first_seen timestamptz,
