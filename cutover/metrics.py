@@ -253,6 +253,7 @@ class Metrics:
             "cutover_soak_required_seconds", "How long A3 must be green before A4.", "tenant"
         )
         self.drop_left = self._gauge("cutover_drop_hold_remaining_seconds", "Time left of the hold; 0: none.", "tenant")
+        self.drop_blocked = self._gauge("cutover_drop_blocked", "1 while it is held beyond its hold, else 0.", "tenant")
         self.soak_resets = self._counter("cutover_soak_resets", "Times the soak clock went back to zero.", "tenant")
         self.shadow_reads = self._counter(
             "cutover_shadow_reads", "Sampled reads repeated on the plugin.", "tenant", "outcome"
@@ -349,12 +350,12 @@ class MetricsObserver:
             events.GateJudged: self._gate,
             events.ThresholdsTold: self._thresholds,
             events.BackfillAdvanced: self._backfill,
-            events.KvSwitched: self._kv,
+            events.KvSwitched: lambda event: self._child(metrics.kv_switch, event.tenant).set(event.on),
             events.SoakTold: self._soak,
             events.SoakReset: lambda event: self._child(metrics.soak_resets, event.tenant).inc(),
             events.Rehearsed: self._rehearsed,
-            events.DropLooked: lambda event: self._child(metrics.drop_left, event.tenant).set(event.remaining),
-            events.TaskFailed: self._task,
+            events.DropLooked: self._drop,
+            events.TaskFailed: lambda event: self._child(metrics.task_failures, event.tenant, event.task).inc(),
         }
         for tenant in tenants:
             self._start_at_zero(tenant)
@@ -525,9 +526,6 @@ class MetricsObserver:
         if event.checkpoint:
             self._child(m.task_checkpoint, event.tenant, "backfill").set(self._clock())
 
-    def _kv(self, event: events.KvSwitched) -> None:
-        self._child(self._metrics.kv_switch, event.tenant).set(event.on)
-
     def _soak(self, event: events.SoakTold) -> None:
         self._child(self._metrics.soak_green, event.tenant).set(event.green_seconds)
         self._child(self._metrics.soak_required, event.tenant).set(event.required_seconds)
@@ -539,8 +537,9 @@ class MetricsObserver:
             self._child(m.rehearsal_at, event.tenant).set(event.ended_at_unix)
             self._child(m.rehearsal_seconds, event.tenant).set(event.seconds)
 
-    def _task(self, event: events.TaskFailed) -> None:
-        self._child(self._metrics.task_failures, event.tenant, event.task).inc()
+    def _drop(self, event: events.DropLooked) -> None:
+        self._child(self._metrics.drop_left, event.tenant).set(event.remaining)
+        self._child(self._metrics.drop_blocked, event.tenant).set(event.blocked)
 
     def _one_of(self, family: Gauge, tenant: str, values: Iterable[str], current: str) -> None:
         """One series per value: 1 for the current one, 0 for the rest."""
@@ -595,6 +594,6 @@ def _known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
         *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
-        *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok, m.drop_left),
+        *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok, m.drop_left, m.drop_blocked),
     ):
         yield family, ()

@@ -61,7 +61,7 @@ GOOD = Evidence(
     soak=SOAK,
     access=ACCESS,
     archive=ARCHIVE,
-    drop=DropEvidence(()),
+    drop=DropEvidence((), "dropped"),
 )
 BEFORE = {Phase.A1: Phase.A0, Phase.A2: Phase.A1, Phase.A3: Phase.A2, Phase.A4: Phase.A3}
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.domain.duration import spoken
 
 _REASON = click.option("--reason", default="", help="Why, for the record.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
@@ -40,7 +41,8 @@ def start(reason: str, dry_run: bool, tenant: str | None, yes: bool, form: str) 
     steps = (
         "check that nothing depends on agent_memories",
         "rename agent_memories to a name that says until when it is held",
-        "when the hold is over: check once more, record it, drop the table without CASCADE",
+        "when the hold is over: check that nothing depends on it, and that a whole, restore-tested archive covers it",
+        "record it, drop the table without CASCADE",
     )
     _change(
         "start",
@@ -98,9 +100,16 @@ def _show(told: dict[str, Any], form: str) -> None:
 
 
 def _say_next(told: dict[str, Any]) -> None:
+    left = spoken(told["remaining_seconds"]) if told["remaining_seconds"] else ""
     if told["dependants"] and told["state"] != "dropped":
         say("what depends on the table stops the drop: change it or drop it yourself, nothing here cascades", "yellow")
-    elif told["state"] == "aside":
-        say(f"held for {told['remaining_seconds']:.0f} s more; cutover drop cancel calls it off", "yellow")
+    elif told["state"] in ("held", "blocked") and told["blocked"]:
+        words = f"held for {left} more, and then it stays" if left else "the hold is over, but the table stays"
+        say(f"{words}: {told['blocked']}", "yellow")
+        say(f"next: {told['next']}", "yellow")
+    elif told["state"] == "held":
+        say(f"held for {left or '0 s'} more, then dropped; cutover drop cancel calls it off", "yellow")
+    elif told["state"] == "cancelled":
+        say("agent_memories is kept, frozen; cutover drop start begins the hold again", "yellow")
     elif told["state"] == "dropped":
         say("agent_memories is gone; cutover retire removes what is left of the move", "green")

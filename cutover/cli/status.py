@@ -9,13 +9,14 @@ import click
 
 from cutover.cli.moments import age
 from cutover.cli.output import emit, flatten, output_option, say, tenant_option
+from cutover.domain.duration import spoken
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
 COLUMNS = (
     *("tenant", "phase", "epoch", "traffic", "plugin", "marks", "oldest", "unexplained", "digest", "divergent"),
-    *("quarantined", "backfill", "override", "others"),
+    *("quarantined", "backfill", "override", "drop", "others"),
 )
 
 
@@ -76,8 +77,17 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "quarantined": flat.get("quarantined"),
         "backfill": backfill,
         "override": (one.get("override") or {}).get("why"),
+        "drop": _drop(one.get("drop")),
         "others": _others(one.get("access")),
     }
+
+
+def _drop(told: dict[str, Any] | None) -> str | None:
+    """In A4: how long agent_memories is held, or what became of it; `cutover drop show` says more."""
+    if not told or told["state"] == "none":
+        return None
+    left = told.get("remaining_seconds")
+    return f"{told['state']}, {spoken(left)} left" if left else str(told["state"])
 
 
 def _digest(last: dict[str, Any] | None) -> str | None:

@@ -258,9 +258,11 @@ class SoakTold(Event):
 
 @dataclass(frozen=True, slots=True)
 class DropLooked(Event):
-    """Where the drop of `agent_memories` stands. `remaining`: seconds of its hold that are left, 0 without one."""
+    """Where the drop of `agent_memories` stands. `remaining`: seconds of its hold that are left, 0 without one;
+    `blocked`: the hold is over, and something stands in the way."""
 
     remaining: float
+    blocked: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,29 @@ class ArchiveEvidence:
     """Whether it holds every row that legacy has now."""
     why: str = ""
 
+    @property
+    def lacks(self) -> str:
+        """Why it does not do in place of the table, in words; empty where it does."""
+        if not self.covers:
+            return f"the archive {self.path} does not hold every row: {self.why or 'rows came later'}"
+        if not self.restore_tested:
+            return f"the archive {self.path} was not restored on trial: {self.why}"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class DropEvidence:
-    """What stands in the way of dropping the table: objects that depend on it, as PostgreSQL describes them."""
+    """The drop of the table. `dependants`: objects that depend on it, as PostgreSQL describes them.
+
+    `state`: none, held, blocked, cancelled, dropped. `remaining`: seconds of the hold that are left; None unless it is
+    held. `blocked`: what stands in the way of the drop, also while the hold lasts; `remedy`: the command for that.
+    """
 
     dependants: tuple[str, ...]
+    state: str = "none"
+    remaining: float | None = None
+    blocked: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

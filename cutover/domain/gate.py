@@ -75,7 +75,7 @@ _INVARIANTS: dict[Phase, tuple[Judge, ...]] = {
     Phase.A1: (*_UP, plugin.plugin_version, plugin.plugin_capabilities),
     Phase.A2: (*_UP, proof.unexplained, leaving.freeze),
     Phase.A3: (*_UP, proof.unexplained, leaving.freeze),
-    Phase.A4: (*_UP, leaving.freeze),
+    Phase.A4: (*_UP, leaving.freeze, leaving.drop),
 }
 _SERVING: tuple[Judge, ...] = (service.not_draining, service.database, service.phase_known, service.traffic)
 _APPROVALS = "two approvals by different people, neither of them who asks, are needed as well: cutover phase certify {}"

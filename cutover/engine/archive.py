@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from cutover import __version__
-from cutover.domain.archive import MANIFEST, PROGRESS, ArchivedTable, Manifest, Part
+from cutover.domain.archive import MANIFEST, MEMORIES, PROGRESS, ArchivedTable, Manifest, Part
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import ArchiveEvidence
@@ -55,6 +55,8 @@ class Archivist:
         self._looks = ArchiveLooks()
         self._asked: asyncio.Queue[tuple[UUID, Path]] = asyncio.Queue(maxsize=1)
         self._busy = False
+        self.ended = asyncio.Event()
+        """Set at the end of every run, for whoever waits for an archive; who waited clears it."""
         self._ready = asyncio.Event()
         """What a kill left open has been closed: a run that is begun now is not taken for one of those."""
         self._progress: dict[str, Any] | None = None
@@ -122,12 +124,12 @@ class Archivist:
             return wrong
         state = await self._database.fetchrow("select phase, epoch from cutover.phase_state", timeout=2.0)
         assert state is not None  # noqa: S101 - the one row
-        # While the table is frozen its rows can only become fewer. A4 has the epoch after that of its archive.
-        if not (
-            (state["phase"] == "A3" and told["epoch"] == state["epoch"])
-            or (state["phase"] == "A4" and told["epoch"] + 1 == state["epoch"])
-        ):
+        # While the table is frozen, in A3 and A4, its rows can only become fewer. A4 has the epoch after that of A3.
+        frozen = {"A3": (0,), "A4": (0, 1)}.get(state["phase"], ())
+        if state["epoch"] - told["epoch"] not in frozen:
             return f"it was made in {told['phase']} (epoch {told['epoch']}), since when agent_memories may have changed"
+        if MEMORIES not in told["tables"]:
+            return "it was made when there was no agent_memories any more"
         return ""
 
     async def verified(self) -> str:
@@ -137,8 +139,8 @@ class Archivist:
             seen = await self.evidence()
             if seen is None:
                 return "no archive has been written"
-            if seen.why or not seen.restore_tested:
-                return seen.why or f"the archive {seen.path} was not restored on trial"
+            if seen.lacks:
+                return seen.lacks
             run = await self._runs.last(KIND, finished=True)
             assert run is not None  # noqa: S101 - there was one just now
             assert run.outcome is not None  # noqa: S101
@@ -163,6 +165,7 @@ class Archivist:
                 await self._ended(run, {"path": str(path), "why": why})
             finally:
                 self._busy, self._progress = False, None
+                self.ended.set()
 
     async def _alone(self, run: UUID, path: Path) -> dict[str, Any]:
         async with task_lock(self._database, ARCHIVE) as lock:

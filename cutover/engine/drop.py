@@ -3,10 +3,12 @@
 The order is what makes it safe (decision 0022). Rows are taken over while legacy is frozen, so nothing is missed; the
 rename and the switch to the stand-in are in the transaction that enters A4, so whatever dies, either nothing names the
 table or it has its name; the drop is one transaction with its record, after an intent that was recorded before. Nothing
-here cascades: an object that depends on the table stops it, and says so.
+here cascades: an object that depends on the table stops it, and says so. However the tenant came to A4, an override
+included, the table is held until a whole archive covers it that was restored on trial; there is no way around that.
 """
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -15,6 +17,7 @@ from cutover.domain.events import DropLooked, Observer, TaskFailed
 from cutover.domain.evidence import DropEvidence
 from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact_note
+from cutover.engine.archive import Archivist
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.step import PlainStep, lock_phase
 from cutover.stores.database import Connection
@@ -28,6 +31,7 @@ _ATTEMPTS = 10
 _LOOK_SECONDS = 1.0
 _BLOCKED_SECONDS = 60.0
 _DAEMON = "cutover"
+_ARCHIVE = "cutover archive create"
 
 
 class Drop(PlainStep):
@@ -44,6 +48,7 @@ class Drop(PlainStep):
             "check that nothing depends on agent_memories",
             "take every row of agent_memories over into the journal",
             f"rename agent_memories and hold it for {self._hold:g} s; `cutover drop cancel` gives it its name back",
+            "after the hold: drop it, once an archive covers it that is whole and was restored on trial",
         )
 
     async def prepare(self, before: PhaseState) -> tuple[str, ...]:
@@ -112,11 +117,13 @@ class DropKeeper:
         phase: PhaseWatch,
         observer: Observer,
         changing: asyncio.Lock,
+        archives: Archivist,
         *,
         hold: float,
     ) -> None:
         self._tenant = tenant
         self._store = store
+        self._archives = archives
         self._observer = observer
         self._changing = changing
         self._hold = hold
@@ -125,17 +132,37 @@ class DropKeeper:
         """As last looked at."""
 
     async def evidence(self) -> DropEvidence:
-        """What stands in the way."""
-        return DropEvidence(tuple(str(each) for each in await self._store.dependants(timeout=2.0)))
+        """Where it stands, and what stands in the way of it: also what would, when the hold were over now."""
+        state = await self._store.state(timeout=2.0)
+        found = tuple(str(each) for each in await self._store.dependants(timeout=2.0))
+        blocked, remedy = await self._in_the_way(state, found)
+        return DropEvidence(found, state.told, state.remaining, blocked, remedy)
 
     async def show(self) -> dict[str, Any]:
-        """The state, what depends on the table, and every step so far."""
+        """The state, what stands in the way, what depends on the table, and every step so far."""
         self.last = state = await self._store.state()
+        found = await self._store.dependants()
+        blocked, remedy = await self._in_the_way(state, tuple(map(str, found)))
         return {
             **state.as_json(),
-            "dependants": [{"kind": each.kind, "name": each.name} for each in await self._store.dependants()],
+            "blocked": blocked or None,
+            "next": remedy or None,
+            "dependants": [{"kind": each.kind, "name": each.name} for each in found],
             "history": await self._store.history(),
         }
+
+    async def _in_the_way(self, state: DropState, dependants: tuple[str, ...]) -> tuple[str, str]:
+        """Why a table that is held is not dropped, or will not be, and the command for that. Reads no archive."""
+        if state.state != "aside":
+            return "", ""
+        if dependants:
+            return f"depends on it: {', '.join(dependants)}", "cutover drop show (change or drop what depends on it)"
+        seen = await self._archives.evidence()
+        if seen is None or seen.lacks:
+            return "no archive has been written" if seen is None else seen.lacks, _ARCHIVE
+        if not state.blocked:
+            return "", ""
+        return state.blocked, _ARCHIVE if state.blocked.endswith(_ARCHIVE) else "cutover drop show"
 
     async def start(self, actor: str, reason: str) -> dict[str, Any]:
         """Begin the hold again. Raises `OperatorError` unless it was called off in A4."""
@@ -175,21 +202,26 @@ class DropKeeper:
         while True:
             wait = _LOOK_SECONDS
             try:
+                self._archives.ended.clear()
                 self.last = state = await self._store.state()
-                held, left = state.state == "aside", state.remaining or 0.0
-                self._observer(DropLooked(self._tenant, left))
-                if held and state.remaining == 0:
+                if state.state == "aside" and state.remaining == 0:
                     async with self._changing:
                         if not await self._carry_out():
                             wait = _BLOCKED_SECONDS
+                self._observer(DropLooked(self._tenant, self.last.remaining or 0.0, self.last.told == "blocked"))
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "drop", type(error).__name__, error.message))
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._archives.ended.wait()
 
     async def _carry_out(self) -> bool:
         """Recorded before it is tried; the drop itself is one transaction with its own record."""
         if dependants := await self._store.dependants():
             await self._blocked("depends on it: " + ", ".join(map(str, dependants)))
+            return False
+        if why := await self._archives.verified():
+            await self._blocked(f"{why}; next: {_ARCHIVE}")
             return False
         await self._store.note("dropping", _DAEMON)
         try:
@@ -204,6 +236,7 @@ class DropKeeper:
         """Said once, not once a minute."""
         if (await self._store.state()).blocked != why:
             await self._store.note("blocked", _DAEMON, why)
+        self.last = await self._store.state()
         self._observer(TaskFailed(self._tenant, "drop", "Blocked", f"agent_memories is not dropped: {why}"))
 
     async def _with_locks(self, attempt: Any) -> Any:
@@ -221,7 +254,8 @@ class DropKeeper:
 def _words(state: DropState) -> str:
     return {
         "none": "agent_memories has not been renamed yet",
-        "aside": f"{state.relation} is held until {state.hold_until}",
+        "aside": f"{state.relation} is held until {state.hold_until}"
+        + (f", and not dropped: {state.blocked}" if state.blocked else ""),
         "cancelled": "the drop was called off",
         "dropped": "agent_memories has been dropped",
     }[state.state]

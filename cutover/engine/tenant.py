@@ -257,8 +257,10 @@ class Tenant:
         self._kv = KvSwitch(self.name, KvStore(database), observer, on=options.kv)
         changing = asyncio.Lock()
         drops = DropStore(database)
-        self.drops = DropKeeper(self.name, drops, self.phase, observer, changing, hold=options.thresholds.drop_hold)
         self.archives = Archivist(self.name, database, runs, observer, options.archive_directory)
+        self.drops = DropKeeper(
+            self.name, drops, self.phase, observer, changing, self.archives, hold=options.thresholds.drop_hold
+        )
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         freezes = FreezeStore(database)
         self.freeze = Freeze(self.name, freezes, self.phase, observer)

@@ -23,10 +23,17 @@ class DropState:
     at: datetime | None = None
     blocked: str = ""
 
+    @property
+    def told(self) -> str:
+        """As it is shown: none, held, blocked (held beyond its time), cancelled, dropped."""
+        if self.state == "aside":
+            return "blocked" if self.blocked and not self.remaining else "held"
+        return self.state
+
     def as_json(self) -> dict[str, Any]:
         """For the ops API and the CLI."""
         return {
-            "state": self.state,
+            "state": self.told,
             "relation": self.relation or None,
             "hold_until": self.hold_until.isoformat() if self.hold_until is not None else None,
             "remaining_seconds": round(self.remaining, 1) if self.remaining is not None else None,

@@ -4,15 +4,21 @@ who uses memories nothing changes."""
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from cutover.domain.archive import MANIFEST, MEMORIES
 from cutover.domain.backfill import RowSource
+from cutover.domain.check import Status
 from cutover.domain.errors import BootRefused, DatabaseFault, IllegalStep, NotFound, OperatorError, StaleEpoch
+from cutover.domain.events import DropLooked, TaskFailed
 from cutover.domain.memory import EMBEDDING_DIMENSIONS, Kind, Source
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase, PhaseState
@@ -22,7 +28,10 @@ from cutover.embedded.processes import until
 from cutover.engine.drop import Drop
 from cutover.engine.tenant import Tenant
 from cutover.stores import retire
+from cutover.stores.archive_files import read_manifest
+from cutover.stores.database import Database
 from cutover.stores.drop import DropStore
+from cutover.stores.restore import restore
 from tests.conftest import MakeDatabase
 from tests.integration.digest_scene import digest
 from tests.integration.kv_scene import drop as drop_key
@@ -48,6 +57,38 @@ async def dropped(s: Scene) -> None:
     await until(gone, "the drop", timeout=20, every=0.05)
 
 
+async def archived(s: Scene, directory: str) -> dict[str, Any]:
+    """A whole archive, made by the daemon; what its run came to."""
+    asked = await s.tenant.archives.request(to=directory, requested_by="test")
+    told: dict[str, Any] = {}
+
+    async def over() -> bool:
+        told.update(await s.tenant.archives.status(UUID(asked["run"])) or {})
+        return bool(told["state"] != "running")
+
+    await until(over, "the archive", timeout=30, every=0.05)
+    assert told["state"] == "finished", told
+    return told
+
+
+async def blocked(s: Scene) -> str:
+    """Wait until something stands in the way of the drop; what."""
+
+    async def noted() -> bool:
+        return bool(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
+
+    await until(noted, "the drop to be blocked", timeout=20, every=0.05)
+    return str(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
+
+
+@contextlib.asynccontextmanager
+async def with_archive(s: Scene) -> AsyncIterator[None]:
+    """What the drop asks for. Gone at the end."""
+    with TemporaryDirectory(prefix="cutover-archive-") as directory:
+        await archived(s, directory)
+        yield
+
+
 @contextlib.asynccontextmanager
 async def in_a4(url: str, *, held: bool, **changes: Any) -> AsyncIterator[tuple[Scene, list[UUID]]]:
     """A tenant in A4 whose table is held, or dropped already; and ids of memories that nobody has touched since A1."""
@@ -57,10 +98,11 @@ async def in_a4(url: str, *, held: bool, **changes: Any) -> AsyncIterator[tuple[
     async with scene(url, phase=Phase.A2, rows=rows, thresholds=thresholds, kv=True, **changes) as s:
         await s.backfill(source=RowSource.KV)
         await s.enter(Phase.A3)
-        await s.step(Phase.A4)
-        if not held:
-            await dropped(s)
-        yield s, [row[0] for row in rows]
+        async with with_archive(s):
+            await s.step(Phase.A4)
+            if not held:
+                await dropped(s)
+            yield s, [row[0] for row in rows]
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
@@ -204,14 +246,17 @@ async def test_what_was_taken_over_is_given_up_on_the_way_back(database: str) ->
 async def test_the_table_is_renamed_to_a_name_that_says_until_when(database: str) -> None:
     async with in_a4(database, held=True) as (s, _):
         shown = await s.tenant.drops.show()
-        assert shown["state"] == "aside"
+        assert (shown["state"], shown["blocked"], shown["next"]) == ("held", None, None)
         assert 3500 < shown["remaining_seconds"] <= 3600
         until_when = await s.database.fetchval("SELECT hold_until FROM cutover.drop_state")
         assert shown["relation"] == f"agent_memories_dropped_after_{until_when:%Y%m%d_%H%M%S}_utc"
         assert await s.count(shown["relation"]) == 26
         error = await refused(s.insert(CHILD, "somebody who has not heard"), DatabaseFault)
         assert "42P01" in str(error)
-        assert (await s.tenant.status())["drop"]["state"] == "aside"
+        assert (await s.tenant.status())["drop"]["state"] == "held"
+        check = (await s.tenant.readiness_for(Phase.A4)).checks[-1]
+        assert (check.id, check.status, check.observed_value) == ("drop", Status.WARN, "held")
+        assert "of its hold are left, then it is dropped" in check.output
 
 
 async def test_cancel_gives_the_table_back_and_start_begins_anew(database: str) -> None:
@@ -224,7 +269,7 @@ async def test_cancel_gives_the_table_back_and_start_begins_anew(database: str) 
         assert await s.differences() == []
         await refused(s.tenant.drops.cancel("alice", "again"), OperatorError)
         shown = await s.tenant.drops.start("bob", "now then")
-        assert shown["state"] == "aside"
+        assert shown["state"] == "held"
         assert [(each["event"], each["actor"]) for each in shown["history"]] == [
             ("aside", "cutover"), ("cancelled", "alice"), ("aside", "bob"),
         ]  # fmt: skip
@@ -269,13 +314,86 @@ async def test_a_dependant_that_comes_during_the_hold_stops_the_drop(database: s
         await s.step(Phase.A4)
         name = (await s.tenant.drops.show())["relation"]
         await s.database.execute(f"CREATE VIEW seen AS SELECT id FROM {name}")
-
-        async def blocked() -> bool:
-            return bool(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
-
-        await until(blocked, "the drop to be blocked", timeout=20, every=0.05)
+        await blocked(s)
         assert "view seen" in (await s.tenant.drops.show())["blocked"]
         assert await s.count(name) == 0
+
+
+# -- proof ----------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_proven_archive_the_hold_never_ends(
+    make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the tenant came here (an override looks at no archive): what the archive must be, one thing at a time."""
+    monkeypatch.setattr("cutover.engine.drop._BLOCKED_SECONDS", 0.2)
+    rows = [(uuid4(), CHILD, f"memory {n}", "LOCAL") for n in range(8)]
+    async with scene(await make_database(), phase=Phase.A2, rows=rows, thresholds=NOT_HELD) as s:
+        early = await archived(s, str(tmp_path / "in A2"))  # not frozen yet: it may lack what came after
+        before = await s.database.fetch("SELECT * FROM agent_memories ORDER BY id")
+        await s.enter(Phase.A3)
+        await s.step(Phase.A4)
+        assert "made in A2" in await blocked(s)
+        shown = await s.tenant.drops.show()
+        assert (shown["state"], shown["next"]) == ("blocked", "cutover archive create")
+        assert (await s.tenant.status())["drop"]["state"] == "blocked"
+        report = await s.tenant.readiness_for(Phase.A4)
+        check = next(each for each in report.checks if each.id == "drop")
+        assert (check.status, check.observed_value, check.next) == (Status.WARN, "blocked", "cutover archive create")
+        assert report.status is Status.WARN
+        looks = [event for event in s.daemons[-1].events if isinstance(event, DropLooked)]
+        assert looks[-1].blocked
+        assert any(isinstance(event, TaskFailed) and event.task == "drop" for event in s.daemons[-1].events)
+
+        # A sound one, but for a file that is not what it was, then gone: nothing is dropped either.
+        monkeypatch.setattr("cutover.engine.drop._BLOCKED_SECONDS", 0.02)
+        name = shown["relation"]
+        part = next((tmp_path / "in A2").glob("memories-*"))
+        await s.database.execute(
+            "UPDATE cutover.task_run SET outcome = outcome || jsonb_build_object('epoch', $1::int)"
+            " WHERE kind = 'archive'",
+            s.tenant.phase.current().epoch - 1,
+        )
+        spoilt = part.read_bytes()
+        part.write_bytes(spoilt[:-1] + bytes([spoilt[-1] ^ 1]))
+
+        async def says(words: str) -> bool:
+            return words in str(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
+
+        await until(lambda: says("is damaged"), "the damage to be seen", timeout=20, every=0.05)
+        shutil.rmtree(early["path"])
+        await until(lambda: says(MANIFEST), "the loss to be seen", timeout=20, every=0.05)
+        assert await s.count(name) == len(rows)
+
+        # The remedy, during the hold: the same rows, the same digests, and then the table goes at once.
+        monkeypatch.setattr("cutover.engine.drop._BLOCKED_SECONDS", 3600.0)
+        made = await archived(s, str(tmp_path / "in A4"))
+        assert made["restore_tested"]
+        assert made["phase"] == "A4"
+        assert made["tables"][MEMORIES] == early["tables"][MEMORIES]
+        await dropped(s)
+
+        async def passes() -> bool:
+            checks = (await s.tenant.readiness_for(Phase.A4)).checks
+            return any((each.id, each.status) == ("drop", Status.PASS) for each in checks)
+
+        await until(passes, "the check to pass", timeout=20, every=0.2)
+        assert not (await s.tenant.drops.show())["blocked"]
+
+    # And it has everything that is needed to make the table anew, whatever it was called.
+    target = await Database.connect(await make_database(legacy=False), max_size=2)
+    try:
+        await target.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+        back = await restore(target, tmp_path / "in A4", "public")
+        assert (back.rows, back.digests_equal) == (len(rows), True)
+        # There is no table workspaces; everything else is as it was.
+        assert back.notes[0] == "agent_memories_workspace_id_fkey was not made: UndefinedTableError"
+        assert not any("was not made" in note for note in back.notes[1:])
+        assert await target.fetch("SELECT * FROM agent_memories ORDER BY id") == before
+        indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'agent_memories'"
+        assert await target.fetchval(indexes) == len(read_manifest(tmp_path / "in A4")[0].table(MEMORIES).indexes) + 1
+    finally:
+        await target.close()
 
 
 # -- killed ---------------------------------------------------------------------------------------------------------
@@ -308,17 +426,18 @@ async def test_the_drop_killed_at_every_step_goes_on(database: str, monkeypatch:
         return bool(await _forever())
 
     async with scene(database, phase=Phase.A3, rows=[(uuid4(), CHILD, "a", "LOCAL")], thresholds=NOT_HELD) as s:
-        with monkeypatch.context() as patched:
-            patched.setattr(DropStore, "note", noting)
-            patched.setattr(DropStore, "drop", dropping)
-            await s.step(Phase.A4)
-            await asyncio.wait_for(reached.wait(), 20)
-            await s.daemons[-1].abandon()
-        assert await state(s) == ("dropped" if at == "done" else "aside")
-        recorded = await s.database.fetchval("SELECT count(*) FROM cutover.drop_event WHERE event = 'dropping'")
-        assert recorded == (0 if at == "before it is recorded" else 1)
-        await s.daemon()
-        await dropped(s)
+        async with with_archive(s):
+            with monkeypatch.context() as patched:
+                patched.setattr(DropStore, "note", noting)
+                patched.setattr(DropStore, "drop", dropping)
+                await s.step(Phase.A4)
+                await asyncio.wait_for(reached.wait(), 20)
+                await s.daemons[-1].abandon()
+            assert await state(s) == ("dropped" if at == "done" else "aside")
+            recorded = await s.database.fetchval("SELECT count(*) FROM cutover.drop_event WHERE event = 'dropping'")
+            assert recorded == (0 if at == "before it is recorded" else 1)
+            await s.daemon()
+            await dropped(s)
         assert await s.database.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'agent_memories%'") == 0
         assert await s.differences() == []
 
@@ -402,19 +521,16 @@ async def test_a_reader_of_the_held_table_is_waited_for_shortly_and_often(
     monkeypatch.setattr("cutover.engine.drop._ATTEMPTS", 2)
     monkeypatch.setattr("cutover.engine.drop._BLOCKED_SECONDS", 0.2)
     async with scene(database, phase=Phase.A3, thresholds=replace(DEFAULTS, drop_hold=1.0)) as s:
-        await s.step(Phase.A4)
-        name = (await s.tenant.drops.show())["relation"]
-        async with s.database.transaction() as reader:
-            await reader.execute(f"SELECT count(*) FROM {name}")
-
-            async def blocked() -> bool:
-                return bool(await s.database.fetchval("SELECT blocked FROM cutover.drop_state"))
-
-            await until(blocked, "the drop to be blocked", timeout=20, every=0.05)
-            # Nobody queues up behind us for long: callers go on.
-            made = await s.create(CHILD, "meanwhile")
-            assert made.id
-        await dropped(s)
+        async with with_archive(s):
+            await s.step(Phase.A4)
+            name = (await s.tenant.drops.show())["relation"]
+            async with s.database.transaction() as reader:
+                await reader.execute(f"SELECT count(*) FROM {name}")
+                await blocked(s)
+                # Nobody queues up behind us for long: callers go on.
+                made = await s.create(CHILD, "meanwhile")
+                assert made.id
+            await dropped(s)
 
 
 # -- retire -----------------------------------------------------------------------------------------------------------
@@ -447,10 +563,11 @@ async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwa
 @pytest.mark.parametrize("way", ["A3", "held", "marked", "intended"])
 async def test_retire_is_refused_while_anything_is_open(database: str, way: str) -> None:
     async with scene(database, phase=Phase.A3, thresholds=HELD_FOR_EVER if way == "held" else NOT_HELD) as s:
-        if way != "A3":
-            await s.step(Phase.A4)
-        if way in ("marked", "intended"):
-            await dropped(s)
+        async with with_archive(s):
+            if way != "A3":
+                await s.step(Phase.A4)
+            if way in ("marked", "intended"):
+                await dropped(s)
         await s.quiet()
         await s.daemons[-1].stop()
         if way == "marked":

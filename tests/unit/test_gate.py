@@ -135,5 +135,5 @@ def test_only_a3_and_a4_say_that_two_approvals_are_needed_as_well(target: Phase)
 
 def test_every_check_is_addressable_by_its_id() -> None:
     known = every_check(GOOD)
-    assert set(known) == {*(each for ids in GATES.values() for each in ids), "phase", "traffic", "draining"}
+    assert set(known) == {*(each for ids in GATES.values() for each in ids), "phase", "traffic", "draining", "drop"}
     assert all(known[check_id].id == check_id for check_id in known)

@@ -98,7 +98,7 @@ def every_event() -> list[events.Event]:
         events.ThresholdsTold(t, {name: name == "soak" for name in THRESHOLDS}),
         events.KvSwitched(t, on=True, did="installed"),
         events.SoakTold(t, 60.0, 3600.0),
-        events.DropLooked(t, 3600.0),
+        events.DropLooked(t, 3600.0, True),
         events.SoakReset(t, "a sweep was divergent", 60.0),
         events.Rehearsed(t, True, 1.5, 77.0, "", False),
         events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),

@@ -1,6 +1,6 @@
 """May legacy be left, and then be dropped: the freeze, the way back, others at the table, the soak, the archive."""
 
-from cutover.domain.check import Check
+from cutover.domain.check import Check, Status, verdict
 from cutover.domain.duration import spoken
 from cutover.domain.evidence import Evidence
 
@@ -97,14 +97,32 @@ def archive(e: Evidence) -> Check:
     if seen is None:
         why = _none(e, "archive", "no archive has been written")
         return Check.of("archive", False, None, "seconds", threshold, why, "cutover archive create")
-    good, step = seen.restore_tested and seen.covers, "cutover archive create"
-    if good:
-        why = f"the archive {seen.path} covers every row and was restored on trial"
-    elif not seen.covers:
-        why = f"the archive {seen.path} does not hold every row: {seen.why or 'rows came later'}"
-    else:
-        why, step = f"the archive {seen.path} was not restored on trial: {seen.why}", "cutover archive verify"
-    return Check.of("archive", good, round(seen.age_seconds, 1), "seconds", threshold, why, step)
+    why = seen.lacks or f"the archive {seen.path} covers every row and was restored on trial"
+    age = round(seen.age_seconds, 1)
+    return Check.of("archive", not seen.lacks, age, "seconds", threshold, why, "cutover archive create")
+
+
+def drop(e: Evidence) -> Check:
+    """Once in A4: how the drop goes. It warns until the table is gone and never fails: traffic does not need it."""
+    threshold, seen = "dropped", e.drop
+    if seen is None:
+        why = f"not known: {e.unknown.get('drop') or 'nobody looked'}"
+        return Check("drop", Status.WARN, None, "state", threshold, why, "cutover drop show")
+    left = f"{spoken(seen.remaining)} of its hold are left" if seen.remaining else "its hold is over"
+    step = seen.remedy or "cutover drop show"
+    match seen.state:
+        case "dropped":
+            return Check("drop", Status.PASS, seen.state, "state", threshold, "agent_memories has been dropped")
+        case "held" if not seen.blocked:
+            why, step = f"agent_memories is held: {left}, then it is dropped", "cutover drop cancel (to keep the table)"
+        case "held" | "blocked":
+            why = f"agent_memories is held: {left}, but it is not dropped: {seen.blocked}"
+        case "cancelled":
+            why, step = "the drop was called off: agent_memories has its name and is kept", "cutover drop start"
+        case _:
+            why = "agent_memories has not been renamed: that comes with the step to A4"
+            return Check("drop", verdict(True), seen.state, "state", threshold, why)
+    return Check("drop", Status.WARN, seen.state, "state", threshold, why, step)
 
 
 def _none(e: Evidence, part: str, words: str) -> str:
