@@ -4,9 +4,13 @@ The hashes have no key: who may write every table of the database and compute sh
 that there is `head`: noted elsewhere (a ticket, a chat), it is found again in a chain that was only added to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from cutover.domain.certificate import APPROVALS, approvals_for, hash_of, parse
+from cutover.domain.phase import Phase
 
 START_EPOCH = 1
 START_PHASE = "A0"
@@ -19,6 +23,8 @@ class Tampering(StrEnum):
     MISSING = "missing"  # one before it, or behind the last, is gone
     INSERTED = "inserted"  # the next event does not follow it
     REORDERED = "reordered"  # it belongs elsewhere
+    CERTIFICATE = "certificate"  # the step was not what two people approved
+    GUARD = "guard"  # what keeps the record from being changed is not there
     PHASE_ROW = "phase_row"  # the phase is another than the newest event says
 
 
@@ -33,6 +39,27 @@ class ChainedEvent:
     previous: bytes
     claimed: bytes
     computed: bytes
+    from_phase: str | None = None
+    certificate: str | None = None
+    approvers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warrant:
+    """A certificate as it is stored, with its approvals: who, and when in the form of `ChainedEvent.at`."""
+
+    body: str
+    approvals: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A trigger that must be there. `ours`: it is, and runs the function that this release comes with."""
+
+    table: str
+    trigger: str
+    enabled_always: bool
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +83,16 @@ class Verdict:
     why: str = ""
 
 
-def judge(events: Sequence[ChainedEvent], row: PhaseRow, expected_head: bytes | None = None) -> Verdict:
-    """`events` by seq. `expected_head`: a hash that was the newest once and must still be in the chain."""
+def judge(
+    events: Sequence[ChainedEvent],
+    row: PhaseRow,
+    expected_head: bytes | None = None,
+    *,
+    warrants: Mapping[str, Warrant] | None = None,
+    guards: Sequence[Guard] = (),
+) -> Verdict:
+    """`events` by seq. `expected_head`: a hash that was the newest once and must still be in the chain. `warrants`: the
+    certificates on record by their hash in hex; None: they are not looked at."""
     head = events[-1].claimed if events else b""
 
     def verdict(what: Tampering, seq: int | None, why: str) -> Verdict:
@@ -66,11 +101,19 @@ def judge(events: Sequence[ChainedEvent], row: PhaseRow, expected_head: bytes | 
     broken = _first_broken(events)
     if broken is not None:
         return verdict(*broken)
+    for event in events if warrants is not None else ():
+        if (why := _unwarranted(event, warrants or {})) is not None:
+            return verdict(Tampering.CERTIFICATE, event.seq, why)
     if (why := _row_differs(events, row)) is not None:
         what = Tampering.MISSING if row.epoch > _last_epoch(events) else Tampering.PHASE_ROW
         return verdict(what, events[-1].seq if events else None, why)
     if expected_head is not None and expected_head not in {event.claimed for event in events}:
         return verdict(Tampering.MISSING, None, "the event with the hash that was noted is not there any more")
+    for guard in guards:
+        if not guard.enabled_always or not guard.ours:
+            wrong = "is missing or not ours" if not guard.ours else "does not fire in every session"
+            why = f"the trigger {guard.trigger} of cutover.{guard.table} {wrong}: the record may have been changed"
+            return verdict(Tampering.GUARD, None, why)
     return Verdict(len(events), head)
 
 
@@ -93,6 +136,39 @@ def _first_broken(events: Sequence[ChainedEvent]) -> tuple[Tampering, int, str] 
         if event.epoch != (last.epoch if last else START_EPOCH) + 1:
             return Tampering.MISSING, event.seq, f"epochs before event {event.seq} (epoch {event.epoch}) are gone"
     return None
+
+
+def _unwarranted(event: ChainedEvent, warrants: Mapping[str, Warrant]) -> str | None:
+    """What is wrong with the certificate and the approvals that the event was made by, or None."""
+    if event.certificate is None:
+        if event.to_phase in ("A3", "A4") and event.to_phase > (event.from_phase or ""):
+            return f"event {event.seq} went forward to {event.to_phase} without a certificate"
+        return None
+    short = f"the certificate {event.certificate[:12]} of event {event.seq}"
+    if (kept := warrants.get(event.certificate)) is None:
+        return f"{short} is gone"
+    if hash_of(kept.body) != event.certificate:
+        return f"{short} is not what was hashed"
+    made = parse(kept.body)
+    if (made.phase, made.target, made.epoch + 1) != (event.from_phase, event.to_phase, event.epoch):
+        return f"{short} is for another step: {made.phase} to {made.target} in epoch {made.epoch}"
+    at = datetime.fromisoformat(event.at)
+    if at >= made.expires_at:
+        return f"{short} had expired"
+    names = [who for who, _ in kept.approvals]
+    if set(names) != set(event.approvers or ()):
+        return f"{short} was approved by {_list(event.approvers or ())} then, and by {_list(names)} now"
+    if made.requested_by in names:
+        return f"{short} was approved by its requester, {made.requested_by}"
+    if any(datetime.fromisoformat(when) > at for _, when in kept.approvals):
+        return f"{short} was approved after it was used"
+    if approvals_for(Phase(event.to_phase), made.override) and len(set(names)) < APPROVALS:
+        return f"{short} was approved by {_list(names)} alone"
+    return None
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nobody"
 
 
 def _last_epoch(events: Sequence[ChainedEvent]) -> int:

@@ -58,8 +58,10 @@ class Record:
 
     async def audit(self, expected_head: str | None) -> dict[str, Any]:
         """Whether the record of phase changes is whole; else the first bad event and what is wrong with it."""
-        events, row = await self._audit.read()
-        verdict = judge(events, row, bytes.fromhex(expected_head) if expected_head is not None else None)
+        kept = await self._audit.read()
+        head = bytes.fromhex(expected_head) if expected_head is not None else None
+        verdict = judge(kept.events, kept.row, head, warrants=kept.warrants, guards=kept.guards)
+        row = kept.row
         return {
             "ok": verdict.what is None,
             "events": verdict.events,
