@@ -38,6 +38,7 @@ class Freeze:
         while True:
             try:
                 await self.count()
+                await self._store.purge_once_more()
                 if rounds % round(_LOOK_SECONDS / _COUNT_SECONDS) == 0:
                     await self.look()
                     await self.tidy_up()

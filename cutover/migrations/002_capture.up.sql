@@ -118,6 +118,16 @@ language sql stable as $$
     select case when p_lease = nullif(current_setting('cutover.granted', true), '')::bigint then p_lease end
 $$;
 
+-- Whether what somebody else does to legacy now must reach the journal. The phase is read with his snapshot: a repeatable
+-- read transaction may be older than the cutover. The freeze stops what it writes, but not what it deletes, so its
+-- deletes are journaled in every phase. (Where legacy is the authority, nobody asks the journal about them.)
+create function cutover.plugin_rules_for(p_op text) returns boolean
+language plpgsql stable as $$
+begin
+    return (select s.phase in ('A3', 'A4') from cutover.phase_state s)
+        or (p_op in ('DELETE', 'TRUNCATE') and current_setting('transaction_isolation') in ('repeatable read', 'serializable'));
+end $$;
+
 create function cutover.capture_row() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -163,7 +173,7 @@ begin
     end if;
     -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal. After the mark,
     -- which he holds from here on: so the words on a memory have the order in which they come to count (write_intent).
-    if v_origin = 'bypass' and (select s.phase in ('A3', 'A4') from cutover.phase_state s) then
+    if v_origin = 'bypass' and cutover.plugin_rules_for(tg_op) then
         if tg_op = 'UPDATE' and old.id <> new.id then
             perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
         end if;
@@ -194,7 +204,9 @@ begin
         (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, content, kind, source,
          embedding, created_at, updated_at, writer)
     select (p_row ->> 'id')::uuid, nextval('cutover.rev_seq'), s.epoch,
-           case when p_op = 'DELETE' then 'forget' else 'upsert' end, 'intent', false,
+           case when p_op = 'DELETE' then 'forget' else 'upsert' end,
+           -- Who takes us to be before the cutover may be right: then nobody settles it, and it must be in nobody's way.
+           case when s.phase in ('A3', 'A4') then 'intent' else 'applied' end, false,
            coalesce(v_namespace, ''), (p_row ->> 'workspace_id')::uuid, p_row ->> 'scope', p_row ->> 'namespace',
            case when p_op <> 'DELETE' then p_row ->> 'content' end, 'fact', 'agent',
            translate(p_row ->> 'embedding', '[]', '{}')::real[],
@@ -206,13 +218,13 @@ create function cutover.capture_truncate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_writer text := cutover.current_writer();
-    v_phase  text := (select s.phase from cutover.phase_state s);
 begin
     insert into cutover.bypass_write (writer, operation) values (v_writer, 'TRUNCATE');
-    if v_phase in ('A3', 'A4') then
+    if cutover.plugin_rules_for('TRUNCATE') then
         insert into cutover.journal
             (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, writer)
-        select a.id, nextval('cutover.rev_seq'), s.epoch, 'forget', 'intent', false,
+        select a.id, nextval('cutover.rev_seq'), s.epoch, 'forget',
+               case when s.phase in ('A3', 'A4') then 'intent' else 'applied' end, false,
                coalesce(cutover.namespace_of(a.workspace_id, a.scope), ''), a.workspace_id, a.scope, a.namespace, v_writer
         from public.agent_memories a, cutover.phase_state s;
     end if;
@@ -284,6 +296,65 @@ begin
     return null;
 end $$;
 
+create table cutover.purge_again (
+    workspace_id uuid primary key,
+    writer       text not null
+);
+comment on table cutover.purge_again is 'Workspaces that were deleted by a transaction with an old snapshot. The daemon looks for what it did not see.';
+comment on column cutover.purge_again.writer is 'No secret: application_name and role.';
+
+create function cutover.purge_journal(p_workspace uuid, p_writer text) returns void
+language plpgsql as $$
+begin
+    -- What only the journal knows of this workspace (all of A3, natives before) goes with it.
+    with newest as (
+        select distinct on (j.memory_id) j.memory_id, j.op, j.native, j.namespace, j.workspace_id, j.scope, j.label
+        from cutover.journal j
+        where j.state in ('intent', 'applied')
+          and j.memory_id in (select x.memory_id from cutover.journal x where x.workspace_id = p_workspace)
+        order by j.memory_id, j.seq desc
+    ), gone as (
+        insert into cutover.journal
+            (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, writer)
+        select n.memory_id, nextval('cutover.rev_seq'), s.epoch, 'forget', 'intent', n.native, n.namespace,
+               n.workspace_id, n.scope, n.label, p_writer
+        from newest n, cutover.phase_state s
+        where n.op = 'upsert' and n.workspace_id = p_workspace
+        returning memory_id, namespace, native
+    ), shown as (
+        delete from cutover.native x using gone g where x.memory_id = g.memory_id
+    ), buried as (
+        insert into cutover.tombstone as t (memory_id, rev, held_in)
+        select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace] from gone g
+        on conflict (memory_id) do update set
+            rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at
+    )
+    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
+    select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace], 'purge', p_writer
+    from gone g order by g.memory_id
+    on conflict (memory_id) do update set
+        rev = excluded.rev, held_in = m.held_in || excluded.held_in,
+        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+end $$;
+
+-- Each of those workspaces once more, with a snapshot of today; gives back how many.
+create function cutover.purge_once_more() returns integer
+language plpgsql as $$
+declare
+    w       record;
+    v_count integer := 0;
+begin
+    for w in delete from cutover.purge_again a where a.workspace_id in (
+                 select x.workspace_id from cutover.purge_again x order by x.workspace_id limit 100 for update skip locked)
+             returning a.workspace_id, a.writer loop
+        if not exists (select from public.workspaces p where p.id = w.workspace_id) then
+            perform cutover.purge_journal(w.workspace_id, w.writer);
+        end if;
+        v_count := v_count + 1;
+    end loop;
+    return v_count;
+end $$;
+
 -- A workspace is about to be deleted: once it is gone the tree cannot say where its memories are held, nor where
 -- those of the workspaces below it were.
 create function cutover.capture_workspace_delete() returns trigger
@@ -314,35 +385,12 @@ begin
     on conflict (memory_id) do update set
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
-    -- What only the journal knows of this workspace (all of A3, natives before) goes with it.
-    with newest as (
-        select distinct on (j.memory_id) j.memory_id, j.op, j.native, j.namespace, j.workspace_id, j.scope, j.label
-        from cutover.journal j
-        where j.state in ('intent', 'applied')
-          and j.memory_id in (select x.memory_id from cutover.journal x where x.workspace_id = old.id)
-        order by j.memory_id, j.seq desc
-    ), gone as (
-        insert into cutover.journal
-            (memory_id, rev, epoch, op, state, native, namespace, workspace_id, scope, label, writer)
-        select n.memory_id, nextval('cutover.rev_seq'), s.epoch, 'forget', 'intent', n.native, n.namespace,
-               n.workspace_id, n.scope, n.label, cutover.current_writer()
-        from newest n, cutover.phase_state s
-        where n.op = 'upsert' and n.workspace_id = old.id
-        returning memory_id, namespace, native
-    ), shown as (
-        delete from cutover.native x using gone g where x.memory_id = g.memory_id
-    ), buried as (
-        insert into cutover.tombstone as t (memory_id, rev, held_in)
-        select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace] from gone g
-        on conflict (memory_id) do update set
-            rev = excluded.rev, held_in = excluded.held_in, deleted_at = excluded.deleted_at
-    )
-    insert into cutover.mark as m (memory_id, rev, held_in, origin, writer)
-    select g.memory_id, nextval('cutover.rev_seq'), array[g.namespace], 'purge', cutover.current_writer()
-    from gone g order by g.memory_id
-    on conflict (memory_id) do update set
-        rev = excluded.rev, held_in = m.held_in || excluded.held_in,
-        attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform cutover.purge_journal(old.id, cutover.current_writer());
+    -- A snapshot that is older than words on this workspace does not show them: the daemon looks once more.
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        insert into cutover.purge_again (workspace_id, writer) values (old.id, cutover.current_writer())
+        on conflict (workspace_id) do nothing;
+    end if;
     perform cutover.note_own_scans(v_scans);
     return old;
 end $$;

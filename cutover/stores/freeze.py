@@ -71,6 +71,10 @@ class FreezeStore:
         rows = await self._database.fetch("select * from cutover.fold_refused()")
         return {row["writer"]: row["attempts"] for row in rows}
 
+    async def purge_once_more(self) -> int:
+        """Look again for memories of workspaces that were deleted with an old snapshot; how many workspaces."""
+        return int(await self._database.fetchval("select cutover.purge_once_more()"))
+
     async def refusals(self, number: int | None) -> list[dict[str, Any]]:
         """Who was refused by one freeze (None: the last), most attempts first."""
         rows = await self._database.fetch(query("freeze_refusals"), number)

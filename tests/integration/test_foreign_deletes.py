@@ -8,6 +8,7 @@ import pytest
 from cutover.domain.errors import NotFound
 from cutover.domain.phase import Phase
 from cutover.domain.requests import Receipt
+from cutover.embedded.processes import until
 from tests.integration.lock_scene import foreign_transaction, until_waiting
 from tests.integration.protocol_scene import Scene, scene
 from tests.integration.read_scene import CHILD, STRANGER
@@ -92,3 +93,30 @@ async def test_a_commit_that_waits_for_an_open_foreign_delete_makes_the_memory_a
         await s.quiet()
         assert await s.content(memory_id) == "anew"
         assert await s.differences() == []
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_foreign_delete_whose_snapshot_is_older_than_the_flip_is_not_lost(
+    database: str, isolation: str
+) -> None:
+    row, purged = uuid.uuid4(), uuid.uuid4()
+    rows = [(row, CHILD, "before", "LOCAL"), (purged, STRANGER, "before", "LOCAL")]
+    async with scene(database, phase=Phase.A2, rows=rows, proxied=False) as s:
+        await s.quiet()
+        async with foreign_transaction(database) as stranger:
+            await stranger.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+            await stranger.execute("SELECT count(*) FROM workspaces")
+            await s.enter(Phase.A3)
+            await s.edit(CHILD, row, "edited in A3")
+            made = await s.create(STRANGER, "made in A3")
+            await s.quiet()
+            await stranger.execute(DELETES["row"].format(memory=row))
+            await stranger.execute(DELETES["purge"].format(workspace=STRANGER))
+            await stranger.execute("COMMIT")
+
+        async def looked_again() -> bool:
+            return not await s.count("cutover.purge_again")
+
+        await until(looked_again, "another look at the workspace", timeout=20)
+        for memory_id in (row, purged, made.id):
+            await gone(s, memory_id)
