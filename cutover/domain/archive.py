@@ -9,6 +9,7 @@ seal. So a flipped bit in it is found without any other file, and one in `SHA256
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -18,7 +19,48 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 PROGRESS = "progress.jsonl"
 SUPPLEMENT = "deleted-since.json"
+UNTESTED = "manifest.untested.json"
+"""The manifest until the archive was restored on trial: without one under its own name it is no archive."""
 MEMORIES, KV, JOURNAL, TOMBSTONES = "memories", "kv", "journal", "tombstones"
+TABLES = frozenset({MEMORIES, KV, JOURNAL, TOMBSTONES, "natives", "extras"})
+
+# What a manifest may say. The seal has no key: whoever can write the files can seal anything, and what is in them is
+# made into names of files and into SQL.
+_FILE = re.compile(r"([a-z]+)-[0-9]{5,9}\.copy\.zst")
+_NAME = re.compile(r'[^"\x00-\x1f]{1,63}')
+_TYPE = re.compile(r'[A-Za-z0-9_ ."]{1,130}(\([0-9]+(, ?[0-9]+)?\))?( with(out)? time zone)?(\[\])*')
+_KEY = re.compile(r"[0-9a-f-]{1,40}")
+_CALLED = re.compile(r"([^\s(),:|<>=+*/&~-]+|[<>=+*/&~|:-]+)?\s*\(")
+# fmt: off
+_HARMLESS = frozenset((
+    "all", "and", "any", "array_length", "as", "bit", "btree", "btrim", "case", "char", "char_length",
+    "character_length", "check", "clock_timestamp", "coalesce", "else", "gen_random_uuid", "gin", "gist",
+    "greatest", "halfvec", "hash", "hnsw", "in", "include", "ivfflat", "jsonb_typeof", "key", "least", "length",
+    "lower", "not", "now", "nullif", "nulls", "numeric", "octet_length", "on", "or", "references", "setweight",
+    "statement_timestamp", "then", "time", "timestamp", "to_tsvector", "unique", "upper", "using",
+    "uuid_generate_v4", "varchar", "varying", "vector", "vector_cosine_ops", "vector_ip_ops", "vector_l2_ops",
+    "when", "where", "with", "workspaces",
+))
+# fmt: on
+"""What may stand before a parenthesis: words of SQL, types, and functions that read nothing."""
+
+
+def unusual(expression: str) -> str:
+    """What keeps an expression, constraint or index of a manifest from being made without a person's look: a function
+    that v1 does not use, or a comment; empty where nothing does."""
+    if "--" in expression or "/*" in expression or "\\" in expression or "$" in expression:
+        return "a comment or an escape"
+    for found in _CALLED.finditer(expression):
+        called = (found[1] or "").rsplit(".", 1)[-1].strip('"').lower()
+        if called and called not in _HARMLESS and any(each.isalnum() for each in called):
+            return f"{called}()"
+    return ""
+
+
+def is_part_name(name: str, table: str) -> bool:
+    """Whether this is the name that a part of the table can have: no path, no other file."""
+    found = _FILE.fullmatch(name)
+    return found is not None and found[1] == table and table in TABLES
 
 
 class Damaged(ValueError):
@@ -136,11 +178,35 @@ class Manifest:
                 for table in said.pop("tables")
             )
             parts = tuple(Part(**part) for part in said.pop("parts"))
+            _check(tables, parts)
             return cls(**said, tables=tables, parts=parts)
         except Damaged:
             raise
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Damaged("it cannot be read as a manifest") from error
+
+
+def _check(tables: tuple[ArchivedTable, ...], parts: tuple[Part, ...]) -> None:
+    for table in tables:
+        fit = (
+            table.name in TABLES
+            and re.fullmatch("[a-z_]+", table.key)
+            and table.key in {column.name for column in table.columns}
+            and all(_NAME.fullmatch(column.name) and _TYPE.fullmatch(column.type) for column in table.columns)
+            and _TYPE.fullmatch(table.key_type)
+            and all(_NAME.fullmatch(name) for name, _ in table.constraints)
+        )
+        if not fit:
+            raise Damaged(f"it describes table {table.name[:40]!r} as no archive does")
+    known = {table.name for table in tables}
+    if len(known) != len(tables) or len({part.file for part in parts}) != len(parts):
+        raise Damaged("it names something twice")
+    for part in parts:
+        keys = [each for each in (part.after, part.last) if each is not None]
+        if part.table not in known or not is_part_name(part.file, part.table):
+            raise Damaged(f"it names {part.file[:40]!r} as a part")
+        if not all(_KEY.fullmatch(key) for key in keys):
+            raise Damaged(f"{part.file} has a range that no archive has")
 
 
 @dataclass(frozen=True, slots=True)

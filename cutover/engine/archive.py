@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from cutover import __version__
-from cutover.domain.archive import MANIFEST, MEMORIES, PROGRESS, ArchivedTable, Manifest, Part
+from cutover.domain.archive import MANIFEST, MEMORIES, PROGRESS, UNTESTED, ArchivedTable, Manifest, Part
 from cutover.domain.errors import CutoverError, OperatorError
 from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.evidence import ArchiveEvidence
@@ -23,7 +23,7 @@ from cutover.stores.archive import ArchiveStore, Snapshot
 from cutover.stores.archive_files import PartWriter, Unreadable, hash_of
 from cutover.stores.archive_look import ArchiveLooks
 from cutover.stores.database import Database
-from cutover.stores.restore import restore_test
+from cutover.stores.restore import Differs, restore_test
 from cutover.stores.runs import CheckpointKind, Runs
 from cutover.stores.task_lock import ARCHIVE, task_lock
 
@@ -176,6 +176,49 @@ class Archivist:
     async def _make(self, run: UUID, path: Path) -> dict[str, Any]:
         await asyncio.to_thread(_prepare, path)
         self._progress = {"path": str(path), "rows": 0, "parts": 0, "kept": 0, "step": "copying"}
+        manifest, sealed = await self._untested(path) or await self._copied(run, path)
+        self._progress["step"] = "restoring into a scratch schema"
+        try:
+            await restore_test(self._database, path, manifest, sealed)
+        except Differs as error:
+            await asyncio.to_thread(archive_files.unseal, path, list(error.parts))
+            raise
+        await asyncio.to_thread(archive_files.seal, path)
+        return {
+            "path": str(path),
+            "sealed": sealed,
+            "phase": manifest.phase,
+            "epoch": manifest.epoch,
+            "snapshot_at": manifest.snapshot_at,
+            "restore_tested": True,
+            "bytes": sum(part.size for part in manifest.parts),
+            "parts": len(manifest.parts),
+            "kept": self._progress["kept"],
+            "tables": {
+                t.name: {"rows": manifest.rows(t.name), "digest": manifest.digest(t.name)} for t in manifest.tables
+            },
+        }
+
+    async def _untested(self, path: Path) -> tuple[Manifest, str] | None:
+        """What an earlier try wrote wholly and did not restore; None where the phase has changed since, or a file."""
+        found = await asyncio.to_thread(archive_files.untested, path)
+        if found is None:
+            return None
+        epoch = await self._database.fetchval("select epoch from cutover.phase_state")
+        whole = all([await _whole(path, part) for part in found[0].parts])
+        if found[0].epoch != epoch or found[0].tenant != self._tenant or not whole:
+            await asyncio.to_thread(archive_files.unseal, path, [])
+            return None
+        assert self._progress is not None  # noqa: S101 - set by `_make`
+        self._progress |= {
+            "rows": sum(part.rows for part in found[0].parts),
+            "parts": len(found[0].parts),
+            "kept": len(found[0].parts),
+        }
+        return found
+
+    async def _copied(self, run: UUID, path: Path) -> tuple[Manifest, str]:
+        """Every table, in one snapshot."""
         async with self._store.snapshot() as snapshot:
             earlier = await asyncio.to_thread(archive_files.progress, path)
             await asyncio.to_thread(archive_files.restart_progress, path, [])
@@ -187,23 +230,7 @@ class Archivist:
                 self._tenant, now.database, now.phase, now.epoch, now.snapshot_at, now.server, now.encoding,
                 f"cutover {__version__}", snapshot.tables, tuple(parts),
             )  # fmt: skip
-        sealed = await asyncio.to_thread(archive_files.finish, path, manifest)
-        self._progress["step"] = "restoring into a scratch schema"
-        await restore_test(self._database, path, manifest, sealed)
-        return {
-            "path": str(path),
-            "sealed": sealed,
-            "phase": manifest.phase,
-            "epoch": manifest.epoch,
-            "snapshot_at": manifest.snapshot_at,
-            "restore_tested": True,
-            "bytes": sum(part.size for part in parts),
-            "parts": len(parts),
-            "kept": self._progress["kept"],
-            "tables": {
-                t.name: {"rows": manifest.rows(t.name), "digest": manifest.digest(t.name)} for t in manifest.tables
-            },
-        }
+        return manifest, await asyncio.to_thread(archive_files.finish, path, manifest)
 
     async def _table(
         self, run: UUID, path: Path, snapshot: Snapshot, table: ArchivedTable, earlier: list[Part]
@@ -295,7 +322,7 @@ def _prepare(path: Path) -> None:
     strangers = [
         each.name
         for each in path.iterdir()
-        if each.name != PROGRESS and not each.name.endswith((".copy.zst", ".partial", ".new", "SHA256SUMS"))
+        if each.name != PROGRESS and not each.name.endswith((".copy.zst", ".partial", ".new", "SHA256SUMS", UNTESTED))
     ]
     if strangers:
         raise OperatorError(f"{path} holds other files: {strangers[0]}", next_step="give an empty directory")

@@ -15,7 +15,19 @@ from typing import Self
 
 import zstandard
 
-from cutover.domain.archive import MANIFEST, PROGRESS, SUMS, SUPPLEMENT, Damaged, Manifest, Part, Supplement, sums
+from cutover.domain.archive import (
+    MANIFEST,
+    PROGRESS,
+    SUMS,
+    SUPPLEMENT,
+    UNTESTED,
+    Damaged,
+    Manifest,
+    Part,
+    Supplement,
+    is_part_name,
+    sums,
+)
 from cutover.domain.errors import OperatorError
 
 _BLOCK = 1 << 18
@@ -115,9 +127,12 @@ def progress(directory: Path) -> list[Part]:
         return found
     for line in text.splitlines():
         try:
-            found.append(Part(**json.loads(line)))
+            part = Part(**json.loads(line))
         except (ValueError, TypeError):
             break
+        if not is_part_name(part.file, part.table):
+            raise OperatorError(f"{PROGRESS} is not what was written", next_step="give an empty directory")
+        found.append(part)
     return found
 
 
@@ -130,16 +145,15 @@ def restart_progress(directory: Path, parts: list[Part]) -> None:
 
 
 def finish(directory: Path, manifest: Manifest) -> str:
-    """Write the sums and, last, the manifest; gives its sha256. What else was in the making is cleared away."""
+    """Write the sums and, last, the manifest under a name that says that nobody has restored it yet; gives its sha256.
+    What else was in the making is cleared away."""
     sealed = manifest.to_bytes()
     known = {part.file for part in manifest.parts}
     for path in directory.glob("*.copy.zst*"):
         if path.name not in known:
             path.unlink()
-    for name, data in ((SUMS, sums(manifest, sealed).encode()), (MANIFEST, sealed)):
+    for name, data in ((SUMS, sums(manifest, sealed).encode()), (UNTESTED, sealed)):
         _write(directory, name, data)
-    (directory / PROGRESS).unlink(missing_ok=True)
-    sync_directory(directory)
     return hashlib.sha256(sealed).hexdigest()
 
 
@@ -165,6 +179,29 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         return Manifest.from_bytes(data), hashlib.sha256(data).hexdigest()
     except Damaged as damaged:
         raise OperatorError(f"{MANIFEST} is damaged: {damaged}", next_step="take another archive") from damaged
+
+
+def untested(directory: Path) -> tuple[Manifest, str] | None:
+    """The manifest of an archive that is whole but for its restore test, and its sha256; None where there is none."""
+    try:
+        data = (directory / UNTESTED).read_bytes()
+        return Manifest.from_bytes(data), hashlib.sha256(data).hexdigest()
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def seal(directory: Path) -> None:
+    """The restore test is passed: from now on it is an archive."""
+    (directory / UNTESTED).rename(directory / MANIFEST)
+    (directory / PROGRESS).unlink(missing_ok=True)
+    sync_directory(directory)
+
+
+def unseal(directory: Path, wrong: list[str]) -> None:
+    """The restore test has failed: these parts are to be made anew, if they are parts."""
+    restart_progress(directory, [part for part in progress(directory) if part.file not in wrong])
+    (directory / UNTESTED).unlink(missing_ok=True)
+    sync_directory(directory)
 
 
 def add_supplement(directory: Path, supplement: Supplement) -> None:

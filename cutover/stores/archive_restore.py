@@ -10,7 +10,17 @@ from uuid import UUID
 
 import asyncpg
 
-from cutover.domain.archive import JOURNAL, MEMORIES, TOMBSTONES, ArchivedTable, Column, Manifest, Part, Supplement
+from cutover.domain.archive import (
+    JOURNAL,
+    MEMORIES,
+    TOMBSTONES,
+    ArchivedTable,
+    Column,
+    Manifest,
+    Part,
+    Supplement,
+    unusual,
+)
 from cutover.domain.errors import DatabaseFault, OperatorError
 from cutover.stores.archive import digest, texts
 from cutover.stores.archive_files import unpacked
@@ -246,7 +256,11 @@ async def _type_here(connection: Connection, column: Column) -> str:
 
 
 async def _create(connection: Connection, schema: str, table: ArchivedTable) -> list[str]:
-    """The table as the manifest describes it; what cannot be had here is left, and said."""
+    """The table as the manifest describes it; what cannot be had here, or is not v1's, is left, and said.
+
+    The manifest is whatever somebody put there: the seal has no key. So each statement is prepared, which cannot hold a
+    second one, and an expression that calls what v1 does not call is never run.
+    """
     notes: list[str] = []
     await connection.execute(f'create schema if not exists "{schema}"')
     lines = []
@@ -255,30 +269,51 @@ async def _create(connection: Connection, schema: str, table: ArchivedTable) -> 
             notes.append(f"column {column.name} was not made: this database has no type {column.type}")
             continue
         line = f'"{column.name}" {column.type}{" not null" if column.not_null else ""}'
-        if column.default is not None:
+        if column.default is not None and (odd := unusual(column.default)):
+            notes.append(f"the expression of column {column.name} was left out: it has {odd}, which v1 does not")
+        elif column.default is not None:
             line += (
                 f" generated always as ({column.default}) stored" if column.generated else f" default {column.default}"
             )
         lines.append(line)
-    await connection.execute(f'create table "{schema}"."agent_memories" ({", ".join(lines)})')
+    await _one(connection, f'create table "{schema}"."agent_memories" ({", ".join(lines)})')
     moved = table.relation.replace('"', "")
+    target = f'"{schema}"."agent_memories"'
     statements = [
+        *((name, what, f'alter table {target} add constraint "{name}" {what}') for name, what in table.constraints),
         *(
-            (name, f'alter table "{schema}"."agent_memories" add constraint "{name}" {definition}')
-            for name, definition in table.constraints
-        ),
-        *(
-            (statement.split(" ")[2], statement.replace(f" ON {moved} ", f' ON "{schema}"."agent_memories" '))
-            for statement in table.indexes
+            (_index_name(what), what.split(" USING ", 1)[-1], what.replace(f" ON {moved} ", f" ON {target} ", 1))
+            for what in table.indexes
         ),
     ]
-    for name, statement in statements:
+    for name, what, statement in statements:
+        if odd := unusual(what):
+            notes.append(f"{name} was not made: it has {odd}, which v1 does not")
+            continue
+        if statement.startswith("alter "):
+            fits = what.startswith(("PRIMARY KEY ", "UNIQUE ", "CHECK ", "FOREIGN KEY "))
+        else:
+            fits = (
+                statement.startswith(("CREATE INDEX ", "CREATE UNIQUE INDEX ")) and f" ON {target} USING " in statement
+            )
+        if not fits:
+            notes.append(f"{name} was not made: it is no constraint and no index of the table")
+            continue
         try:
             async with connection.transaction():
-                await connection.execute(statement)
+                await _one(connection, statement)
         except asyncpg.PostgresError as error:
             notes.append(f"{name} was not made: {type(error).__name__}")
     return notes
+
+
+def _index_name(statement: str) -> str:
+    return statement.split(" ON ", 1)[0].rsplit(" ", 1)[-1]
+
+
+async def _one(connection: Connection, statement: str) -> None:
+    """Run one statement. PostgreSQL refuses to prepare two."""
+    await (await connection.prepare(statement)).fetch()
 
 
 async def _blocks(path: Path) -> AsyncIterator[bytes]:

@@ -37,19 +37,27 @@ class Restored:
         }
 
 
+class Differs(OperatorError):
+    """A restore test came to other rows. `parts`: where, by file or table."""
+
+    parts: tuple[str, ...] = ()
+
+
 async def restore_test(database: Database, directory: Path, manifest: Manifest, sealed: str) -> None:
-    """Load everything into a scratch schema of `database`, compare, and clear it away. Raises `OperatorError` where the
-    digests differ."""
+    """Load everything into a scratch schema of `database`, compare, and clear it away. Raises `Differs`, and
+    `OperatorError` where a part cannot be loaded."""
     stage = Stage(database, manifest, sealed, directory, TEST)
     await stage.drop()
     try:
         await stage.prepare()
         await _load(stage, manifest, lambda _: None)
         if wrong := await stage.differing():
-            raise OperatorError(
+            differs = Differs(
                 f"the restore test failed: {', '.join(wrong)} came back with other rows",
                 next_step="cutover archive create",
             )
+            differs.parts = tuple(wrong)
+            raise differs
     finally:
         await stage.drop()
 
@@ -63,12 +71,12 @@ async def restore(
     say: Say = lambda _: None,
 ) -> Restored:
     """Bring legacy back as `schema`.agent_memories. Goes on where an earlier one was killed. Raises `OperatorError`."""
+    manifest, sealed = read_manifest(directory)
     _, problems = verify(directory)
     if problems:
         raise OperatorError(
             f"the archive is damaged: {'; '.join(map(str, problems))}", next_step="restore from another copy of it"
         )
-    manifest, sealed = read_manifest(directory)
     if all(table.name != MEMORIES for table in manifest.tables):
         raise OperatorError(
             "the archive holds no agent_memories: it was made after the drop", next_step="use an older one"

@@ -1,23 +1,27 @@
 """Restoring when much has happened since the archive: deletes stand, also when nothing is left that recorded them."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from cutover.domain.archive import MANIFEST, SUPPLEMENT
+from cutover.domain.archive import MANIFEST, MEMORIES, SUMS, SUPPLEMENT, Manifest, sums
 from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
+from cutover.engine import archive
 from cutover.stores import retire
 from cutover.stores.archive_files import verify
 from cutover.stores.restore import restore
 from tests.conftest import MakeDatabase
 from tests.integration.protocol_scene import Scene, scene
 from tests.integration.read_scene import CHILD
-from tests.integration.test_archive import archivist, create, tenant_of_rows
+from tests.integration.test_archive import archivist, connected, create, tenant_of_rows
+from tests.unit.test_archive_files import made_up
 
 NOT_HELD = replace(DEFAULTS, drop_hold=0.0)
 
@@ -88,3 +92,66 @@ async def test_a_delete_that_was_under_way_in_the_archive_counts_unless_it_was_w
         found: set[UUID] = {row["id"] for row in await db.fetch("SELECT id FROM was.agent_memories")}
         assert (found == set(ids)) == (outcome == "withdrawn")
         assert done.left_out == (0 if outcome == "withdrawn" else 1)
+
+
+async def test_a_made_up_archive_runs_nothing_in_the_database(make_database: MakeDatabase, tmp_path: Path) -> None:
+    async with tenant_of_rows(await make_database(), 3) as (db, _), archivist(db) as made:
+        path = Path((await create(made, tmp_path / "one"))["path"])
+
+    def change(said: dict[str, Any]) -> None:
+        table = next(each for each in said["tables"] if each["name"] == MEMORIES)
+        table["constraints"] = [
+            ["two", "CHECK (true); create table public.pwned ()"],
+            ["calls", "CHECK (public.pwn() > 0)"],
+        ]
+        table["indexes"] = ["DROP TABLE public.witness", "CREATE INDEX w ON public.witness USING btree (a)"]
+        next(each for each in table["columns"] if each["name"] == "content")["default"] = "public.pwn()::text"
+
+    data = made_up(path, change)
+    (path / MANIFEST).write_bytes(data)
+    (path / SUMS).write_bytes(sums(Manifest.from_bytes(data), data).encode())
+    async with connected(await make_database(legacy=False)) as database:
+        await database.execute(
+            "CREATE EXTENSION IF NOT EXISTS vector SCHEMA public; CREATE TABLE witness (a int);"
+            " CREATE FUNCTION pwn() RETURNS int LANGUAGE plpgsql AS 'begin create table public.pwned (); return 1; end'"
+        )
+        done = await restore(database, path, "public")
+        assert done.rows == 3
+        assert await database.fetchval("SELECT to_regclass('public.pwned')") is None
+        assert await database.fetchval("SELECT count(*) FROM pg_index WHERE indrelid = 'witness'::regclass") == 0
+        for name in ("two was not made", "calls was not made: it has pwn()", "column content was left out", "no index"):
+            assert name in " ".join(done.notes)
+
+
+@pytest.mark.parametrize("ended", ["killed", "failed"])
+async def test_an_archive_whose_restore_test_did_not_pass_is_none_and_the_test_is_gone_on_with(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    path = tmp_path / "one"
+    async with tenant_of_rows(database) as (db, _):
+        reached = asyncio.Event()
+
+        async def stopping(*_: Any) -> None:
+            reached.set()
+            if ended == "failed":
+                raise OperatorError("no room", next_step="make some")
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(archive, "restore_test", stopping)
+            async with archivist(db) as made:
+                if ended == "failed":
+                    assert (await create(made, path))["state"] == "failed"
+                else:
+                    await made.request(to=str(path), requested_by="test")
+                    await asyncio.wait_for(reached.wait(), 30)
+        assert "it is missing" in str(verify(path)[1][0])
+        with pytest.raises(OperatorError, match="holds no archive"):
+            await restore(db, path, "was")
+        before = {each.name: each.stat().st_mtime_ns for each in path.glob("*.zst")}
+        async with archivist(db) as made:
+            outcome = await create(made, path)
+        assert outcome["state"] == "finished", outcome
+        assert outcome["kept"] == outcome["parts"] == len(before)
+        assert {each.name: each.stat().st_mtime_ns for each in path.glob("*.zst")} == before
+        assert verify(path)[1] == []

@@ -1,9 +1,13 @@
 """Manifest and parts of an archive on disk: what is changed in any file is found and named."""
 
 import hashlib
+import json
 import random
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,6 +23,9 @@ from cutover.domain.archive import (
     Manifest,
     Part,
     Supplement,
+    _canonical,
+    _seal,
+    unusual,
 )
 from cutover.domain.errors import OperatorError
 from cutover.stores import archive_files
@@ -30,6 +37,7 @@ from cutover.stores.archive_files import (
     progress,
     read_manifest,
     read_supplement,
+    seal,
     unpacked,
     verify,
 )
@@ -57,7 +65,72 @@ def part(directory: Path, number: int, rows: int) -> Part:
 def archive(tmp_path: Path) -> Path:
     parts = (part(tmp_path, 1, 50), part(tmp_path, 2, 7))
     finish(tmp_path, Manifest("t", "d", "A3", 7, "2026-01-01T00:00:00Z", "16", "UTF8", "test", (TABLE,), parts))
+    assert verify(tmp_path)[0] is None  # nobody has restored it yet
+    seal(tmp_path)
     return tmp_path
+
+
+def made_up(archive: Path, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The manifest as somebody wrote it who can seal as well as we do: the seal has no key."""
+    said = json.loads((archive / MANIFEST).read_bytes())
+    del said["seal"]
+    change(said)
+    return _canonical({**said, "seal": _seal(said)})
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "path": lambda said: said["parts"][0].update(file="../../etc/passwd"),
+    "absolute": lambda said: said["parts"][0].update(file="/etc/passwd"),
+    "other-file": lambda said: said["parts"][0].update(file="manifest.json"),
+    "other-table": lambda said: said["parts"][0].update(file="journal-00001.copy.zst"),
+    "twice": lambda said: said["parts"].append(said["parts"][0]),
+    "range": lambda said: said["parts"][0].update(last="1'::text) or true --"),
+    "table": lambda said: said["tables"][0].update(name='x" (a int); drop table workspaces; --'),
+    "key": lambda said: said["tables"][0].update(key="id) ; drop table workspaces; --"),
+    "key-type": lambda said: said["tables"][0].update(key_type="uuid; drop table workspaces"),
+    "type": lambda said: said["tables"][0]["columns"][0].update(type="uuid); drop table workspaces; --"),
+    "column": lambda said: said["tables"][0]["columns"][1].update(name='a" int); drop table workspaces; --'),
+    "constraint": lambda said: said["tables"][0].update(constraints=[['a" check (true); drop table x; --', "UNIQUE"]]),
+}
+
+
+@pytest.mark.parametrize("which", HOSTILE)
+def test_a_manifest_that_is_sealed_and_hostile_is_damaged(archive: Path, which: str) -> None:
+    Manifest.from_bytes(made_up(archive, lambda _: None))
+    with pytest.raises(Damaged):
+        Manifest.from_bytes(made_up(archive, HOSTILE[which]))
+
+
+@pytest.mark.parametrize(
+    "name", ["../memories-00001.copy.zst", "/etc/passwd", "memories-1.copy.zst", "kv-00001.copy.zst"]
+)
+def test_a_progress_file_that_names_other_files_is_refused(archive: Path, name: str) -> None:
+    done = read_manifest(archive)[0].parts[0]
+    add_progress(archive, replace(done, file=name))
+    with pytest.raises(OperatorError, match="not what was written"):
+        progress(archive)
+
+
+@pytest.mark.parametrize(
+    ("expression", "odd"),
+    [
+        ("gen_random_uuid()", ""),
+        ("'LOCAL'::public.memory_scope", ""),
+        ("to_tsvector('english'::regconfig, COALESCE(content, ''::text))", ""),
+        ("CHECK (((scope)::text = ANY ((ARRAY['LOCAL'::character varying, 'TEAM'])::text[])))", ""),
+        ("FOREIGN KEY (workspace_id) REFERENCES public.workspaces(id) ON DELETE CASCADE", ""),
+        ("CHECK ((char_length(content) > 0) AND (a <> (b * (2))))", ""),
+        ("hnsw (embedding public.vector_cosine_ops) WITH (m='16')", ""),
+        ("CHECK (lo_export(1, 'x') > 0)", "lo_export()"),
+        ("CHECK (pg_catalog.pg_read_file ('x') <> '')", "pg_read_file()"),
+        ("CHECK ( \"pg_read_file\"('x') <> '')", "pg_read_file()"),
+        ("CHECK (pg_read_file/**/('x') <> '')", "a comment or an escape"),
+        ("CHECK (U&\"\\0070g_read_file\"('x') <> '')", "a comment or an escape"),
+        ("-pg_sleep(9)", "pg_sleep()"),
+    ],
+)
+def test_expressions_call_only_what_v1_calls(expression: str, odd: str) -> None:
+    assert unusual(expression) == odd
 
 
 def test_a_manifest_comes_back_as_it_was(archive: Path) -> None:
