@@ -153,6 +153,8 @@ class DigestEvidence:
     age_seconds: float
     open_findings: int = 0
     """Confirmed findings, and repaired ones that no sweep has found in order yet, as of now."""
+    newer_bad: str = ""
+    """What a later sweep says against it; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,6 @@ class Evidence:
     """Seconds: a backlog whose oldest mark is younger than this is in flight, not stuck."""
     unexplained: int | None = None
     sweep_age_seconds: float | None = None
-    sweep_max_age_seconds: float = 180.0
     backfill_complete: bool = False
     backfill_remaining: int | None = None
     quarantined: int | None = None
@@ -207,15 +208,16 @@ class Evidence:
     """Confirmed differences, and repaired ones that no sweep has found in order yet."""
     digest: DigestEvidence | None = None
     """The last full digest sweep of this phase's epoch; None: there was none."""
-    digest_max_age_seconds: float = 129_600.0
     recall_overlap: float | None = None
     """Mean overlap@10 of the last recall sweep, 0..1."""
     recall_visibility: int | None = None
     """Memories that the plugin shows to readers who may not see them, or hides from those who may."""
     recall_live: int = 0
     """Reads of that sweep which callers had made."""
+    recall_coverage: float | None = None
+    """The share of the reads it planned that it could compare, 0..1."""
+    recall_compared: int = 0
     recall_age_seconds: float | None = None
-    recall_max_age_seconds: float = 2700.0
 
     thresholds: GateThresholds = DEFAULTS
     shadow: ShadowEvidence | None = None

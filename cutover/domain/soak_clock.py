@@ -21,8 +21,6 @@ from enum import StrEnum
 COUNT = "count"
 DIGEST = "digest"
 WITNESSES = (COUNT, DIGEST)
-GAP_INTERVALS = 2.0
-"""Between two sweeps one may fall out; after that the time between them was not looked at."""
 
 
 class Verdict(StrEnum):
@@ -35,15 +33,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SoakRules:
-    """Intervals in seconds, as sweeps are scheduled; `full_max_age` for the full digest sweep behind it all."""
+    """Seconds. How far two sweeps of a witness may lie apart (`domain/thresholds.py`: what is longer than the default
+    is shown as loosened), and `full_max_age` for the full digest sweep behind it all."""
 
-    count_interval: float
-    digest_interval: float
+    count_gap: float
+    digest_gap: float
     full_max_age: float
 
     def max_gap(self, witness: str) -> float:
         """How far two sweeps of a witness may lie apart, the time that the later one took itself left out."""
-        return GAP_INTERVALS * (self.count_interval if witness == COUNT else self.digest_interval)
+        return self.count_gap if witness == COUNT else self.digest_gap
 
 
 @dataclass(frozen=True, slots=True)

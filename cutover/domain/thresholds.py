@@ -4,12 +4,23 @@ A value that asks for less than its default does is *loosened*. Nobody is kept f
 report, certificate and phase event says which ones were, and what they would be.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cutover.domain.duration import spoken
 
-_MORE_IS_LOOSER = frozenset({"write_errors", "rehearsal_age", "certificate_validity"})
+_MORE_IS_LOOSER = frozenset(
+    {
+        "write_errors",
+        "rehearsal_age",
+        "certificate_validity",
+        "sweep_age",
+        "digest_age",
+        "recall_age",
+        "count_gap",
+        "digest_gap",
+    }
+)
 """Thresholds that are upper bounds; all others are lower bounds."""
 _RATIOS = frozenset({"write_errors", "recall_overlap"})
 """All others are durations."""
@@ -39,6 +50,27 @@ class GateThresholds:
     """How long a certificate can be used."""
     drop_hold: float = 86_400.0
     """A4: how long the renamed table is kept before it is dropped."""
+    sweep_age: float = 180.0
+    """How old the last count sweep may be. This and the next are made of the sweeps' intervals (`for_intervals`)."""
+    digest_age: float = 129_600.0
+    """How old the last full digest sweep may be."""
+    recall_age: float = 2_700.0
+    """A3: how old the last recall sweep may be."""
+    count_gap: float = 120.0
+    """A4: how far two count sweeps may lie apart for the soak clock to count the time between them."""
+    digest_gap: float = 1_200.0
+    """A4: the same for digest sweeps."""
+
+    def for_intervals(self, *, count: float, digest: float, full: float, recall: float) -> "GateThresholds":
+        """The same with what follows from the sweeps' intervals (seconds): one that falls out closes nothing."""
+        return replace(
+            self,
+            sweep_age=3 * count,
+            digest_age=1.5 * full,
+            recall_age=3 * recall,
+            count_gap=2 * count,
+            digest_gap=2 * digest,
+        )
 
     def loosened(self) -> tuple["Loosened", ...]:
         """The thresholds that ask for less than their defaults."""

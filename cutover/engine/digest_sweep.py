@@ -127,13 +127,14 @@ class DigestSweeper:
         last = await self._stores.findings.last_full()
         if last is None or last[0].get("epoch") != epoch:
             return None
-        outcome, age = last
+        outcome, age, newer_bad = last
         return DigestEvidence(
             str(outcome["outcome"]),
             bool(outcome["trusted"]),
             float(outcome["coverage"]),
             age,
             await self.open_findings(),
+            newer_bad,
         )
 
     async def open_findings(self) -> int:

@@ -6,10 +6,10 @@ says why (`Evidence.unknown`); everything else counts.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cutover.domain.check import HealthReport, Status, report
@@ -32,14 +32,20 @@ from cutover.engine.sweep import CountSweeper
 from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.gate_look import look_at_tables, look_at_vector
+from cutover.stores.gate_sweeps import look_at_sweeps
 from cutover.stores.plugin_database import PluginDatabase
 
 _LOOK_SECONDS = 1.5
 """For all queries of a look together: less than the patience of who asks (`http/health_cache.py`)."""
 _FRESH_SECONDS = 20.0
 """The same for a look that a certificate rests on: nobody probes with it, and it may wait for a busy database."""
+_SERVING_SECONDS = 0.7
+"""For what serving is judged by: a Kubernetes probe waits for one second unless it is told otherwise."""
 _AT_ONCE = 4
 """Parts that are asked for at the same time: traffic needs the pool's connections, too."""
+_TURN = 0.25
+"""The share of a look's time after which a part that has not answered no longer counts among those: so parts that hang
+leave time for the others."""
 _KEEP_SECONDS = 5.0
 _GATES_EVERY = 10.0
 
@@ -85,9 +91,6 @@ class Readiness:
         plugin_gate: PluginGate,
         observer: Observer,
         *,
-        sweep_interval: float,
-        recall_max_age: float,
-        digest_max_age: float,
         thresholds: GateThresholds,
         sources: Mapping[str, Source],
     ) -> None:
@@ -100,21 +103,22 @@ class Readiness:
         self._sweeper = sweeper
         self._backfill = backfill
         self._recall = recall
-        self._recall_max_age = recall_max_age
         self._digests = digests
-        self._digest_max_age = digest_max_age
         self._plugin_database = plugin_database
         self._gate = plugin_gate
         self._observer = observer
-        self._sweep_max_age = 3 * sweep_interval
         self._thresholds = thresholds
         self._sources = sources
         self._kept: _Look | None = None
         self._lock = asyncio.Lock()
 
     async def serving(self) -> HealthReport:
-        """Can traffic be served in the current phase now?"""
-        evidence = await self.gather()
+        """Can traffic be served in the current phase now? Only what that is judged by is asked for: a probe must not
+        wait for the gates' evidence, which is gathered behind its back (`watch_gates`)."""
+        slots, deadline = asyncio.Semaphore(1), time.monotonic() + _SERVING_SECONDS
+        fields, why = await self._answer("database", self._tenant_database, slots, deadline, _SERVING_SECONDS)
+        unknown = {"database": why} if why else {}
+        evidence = self._evidence(_Look(fields, unknown, time.monotonic(), None))
         return report(self._tenant, evidence.phase, None, serving(evidence))
 
     async def for_phase(self, target: Phase) -> HealthReport:
@@ -143,8 +147,7 @@ class Readiness:
         state = self._phase.state
         confirmed = state is not None and self._phase.confirmed_seconds_ago < _KEEP_SECONDS * 2
         refused = self._admission.why_closed()
-        health, backlog, sweep = self._health, self._reconciler.backlog, self._sweeper.last
-        age = None if sweep is None else (datetime.now(UTC) - sweep.finished_at).total_seconds()
+        health, backlog = self._health, self._reconciler.backlog
         progress = self._backfill.progress
         return Evidence(
             phase=state.phase if state is not None and confirmed else None,
@@ -165,15 +168,9 @@ class Readiness:
             canary_max_age_seconds=CANARY_MAX_AGE,
             marks=backlog.total if backlog is not None else None,
             oldest_mark_seconds=backlog.oldest_seconds if backlog is not None else 0.0,
-            unexplained=sweep.unexplained if sweep is not None else None,
-            sweep_age_seconds=age,
-            sweep_max_age_seconds=self._sweep_max_age,
             backfill_remaining=None if progress is None else max(0, progress.total - progress.scanned),
             quarantined=backlog.quarantined if backlog is not None else None,
             quarantine_acknowledged=(backlog.quarantined - backlog.unacknowledged) if backlog is not None else 0,
-            digest_max_age_seconds=self._digest_max_age,
-            **_recall_evidence(self._recall),
-            recall_max_age_seconds=self._recall_max_age,
             thresholds=self._thresholds,
             unknown=look.unknown,
             **look.fields,
@@ -243,7 +240,13 @@ class Readiness:
 
     def _situation(self) -> object:
         progress, state = self._backfill.progress, self._phase.state
-        return (progress.state if progress is not None else None, state.epoch if state is not None else None)
+        sweep = self._sweeper.last
+        return (
+            progress.state if progress is not None else None,
+            state.epoch if state is not None else None,
+            sweep.finished_at if sweep is not None else None,
+            self._recall.last and self._recall.last["run"],
+        )
 
     async def _look(self, seconds: float) -> _Look:
         """Ask everybody, a few at once. The situation is the one before: what changes meanwhile is looked at again."""
@@ -270,7 +273,7 @@ class Readiness:
     ) -> tuple[dict[str, Any], str]:
         """The fields of one part, or why they are not known. Whatever goes wrong with a part, it is that part alone."""
         try:
-            async with asyncio.timeout(deadline - time.monotonic()), slots:
+            async with asyncio.timeout(deadline - time.monotonic()), _turn(slots, seconds * _TURN):
                 return await part(), ""
         except TimeoutError:
             return {}, f"no answer within {seconds:g} s"
@@ -288,6 +291,8 @@ class Readiness:
             "backfill_complete": self._backfill_complete,
             "digest": self._digest_evidence,
             "open_findings": self._open_findings,
+            "sweeps": self._sweeps,
+            "recall": self._recall_evidence,
             "tables": self._tables,
             "tenant_vector": self._tenant_vector,
         }
@@ -304,6 +309,28 @@ class Readiness:
         if self._digests is None or state is None:
             return {"digest": None}
         return {"digest": await self._digests.evidence(state.epoch)}
+
+    async def _sweeps(self) -> dict[str, Any]:
+        seen = await look_at_sweeps(self._database)
+        return {"unexplained": seen.unexplained, "sweep_age_seconds": seen.count_age}
+
+    async def _recall_evidence(self) -> dict[str, Any]:
+        seen, state = await look_at_sweeps(self._database), self._phase.state
+        if seen.newer_failed is not None:
+            raise CutoverError(f"the last recall sweep failed: {seen.newer_failed}")
+        if (last := seen.recall) is None:
+            return {}
+        if state is None or last["epoch"] != state.epoch:
+            raise CutoverError("no recall sweep has come to a result since this phase was entered")
+        shown = last["visibility"]
+        return {
+            "recall_overlap": last["overlap"],
+            "recall_visibility": shown[Direction.MORE] + shown[Direction.LESS],
+            "recall_live": last["reads"]["live"],
+            "recall_compared": last["reads"]["compared"],
+            "recall_coverage": last["coverage"],
+            "recall_age_seconds": seen.recall_age,
+        }
 
     async def _tables(self) -> dict[str, Any]:
         if self._plugin_database is None:
@@ -329,14 +356,21 @@ def _one(name: str, source: Source) -> _Part:
     return part
 
 
-def _recall_evidence(recall: RecallSweeper) -> dict[str, Any]:
-    last, finished_at = recall.result, recall.finished_at
-    if last is None or finished_at is None:
-        return {}
-    seen = last["visibility"]
-    return {
-        "recall_overlap": last["overlap"],
-        "recall_visibility": seen[Direction.MORE] + seen[Direction.LESS],
-        "recall_live": last["reads"]["live"],
-        "recall_age_seconds": (datetime.now(UTC) - finished_at).total_seconds(),
-    }
+@contextlib.asynccontextmanager
+async def _turn(slots: asyncio.Semaphore, seconds: float) -> AsyncIterator[None]:
+    """One of the slots, for so many seconds at most."""
+    await slots.acquire()
+    held = True
+
+    def give_up() -> None:
+        nonlocal held
+        if held:
+            held = False
+            slots.release()
+
+    timer = asyncio.get_running_loop().call_later(seconds, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        give_up()

@@ -48,7 +48,7 @@ class SoakClock:
                 await self.take_in()
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "soak", type(error).__name__, error.message))
-            await asyncio.sleep(min(_LOOK_SECONDS, self._rules.count_interval / 2))
+            await asyncio.sleep(min(_LOOK_SECONDS, self._rules.count_gap / 4))
 
     async def take_in(self) -> SoakEvidence:
         """Move the clock by the sweeps that ended since; raises the errors of `Database`."""

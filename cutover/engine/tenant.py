@@ -109,7 +109,7 @@ _APPLICATION = "cutover"
 _FLUSH_SECONDS = 5.0
 _FULL_LOOK = 600.0
 """How often it is asked whether a full digest sweep is due: by the record, so a restart neither hastens nor delays."""
-_RECALL_AGE = 900.0
+_RECALL_INTERVAL = 900.0
 _FRESH_SECONDS = 30.0
 """A count sweep is taken over from another daemon for no longer, however rare they are."""
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
@@ -168,6 +168,12 @@ class Tenant:
         child: PluginProcess | None,
         observer: Observer,
     ) -> None:
+        thresholds = options.thresholds.for_intervals(
+            count=options.sweep_interval,
+            digest=options.digest_interval,
+            full=options.digest_full_interval,
+            recall=options.recall_interval or _RECALL_INTERVAL,
+        )
         self.name = options.name
         self._options = options
         self._database = database
@@ -243,7 +249,7 @@ class Tenant:
             else DriftCounter(database, plugin_database.database, leaving_out=(CANARY_NAMESPACE, FAULTS_NAMESPACE))
         )
         # The gate of A2 asks for clean sweeps over this time: they must be there to be asked for.
-        keep_days = 1 + math.ceil(options.thresholds.shadow_clean / 86_400)
+        keep_days = 1 + math.ceil(thresholds.shadow_clean / 86_400)
         fresh = min(options.sweep_interval / 2, _FRESH_SECONDS)
         self._sweeper = CountSweeper(self.name, counter, runs, observer, keep_days=keep_days, fresh=fresh)
         self.digests, self._verifier = _proof(
@@ -259,7 +265,7 @@ class Tenant:
         drops = DropStore(database)
         self.archives = Archivist(self.name, database, runs, observer, options.archive_directory)
         self.drops = DropKeeper(
-            self.name, drops, self.phase, observer, changing, self.archives, hold=options.thresholds.drop_hold
+            self.name, drops, self.phase, observer, changing, self.archives, hold=thresholds.drop_hold
         )
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         freezes = FreezeStore(database)
@@ -278,7 +284,7 @@ class Tenant:
                 (Phase.A1, Phase.A0): StandDown(self._kv),
                 (Phase.A2, Phase.A3): Flip(database, ledger, self._reconciler, self._kv, freezes, look),
                 (Phase.A3, Phase.A2): self._way_back,
-                (Phase.A3, Phase.A4): Drop(drops, runs, options.thresholds.drop_hold),
+                (Phase.A3, Phase.A4): Drop(drops, runs, thresholds.drop_hold),
             },
             changing,
             admission=self.admission, forbidden=self.freeze.refuse_during_scream, tenant=self.name, observer=observer,
@@ -314,8 +320,8 @@ class Tenant:
         self._soak = SoakClock(
             self.name,
             SoakStore(database),
-            SoakRules(options.sweep_interval, options.digest_interval, 1.5 * options.digest_full_interval),
-            options.thresholds.soak,
+            SoakRules(thresholds.count_gap, thresholds.digest_gap, thresholds.digest_age),
+            thresholds.soak,
             observer,
             self._want_full_sweep,
         )
@@ -328,10 +334,7 @@ class Tenant:
         self._readiness = Readiness(
             self.name, database, self.phase, self.health, self.admission, self._reconciler, self._sweeper,
             self._backfill, self._recall, self.digests, plugin_database, gate, observer,
-            sweep_interval=options.sweep_interval,
-            recall_max_age=3 * (options.recall_interval or _RECALL_AGE),
-            digest_max_age=1.5 * options.digest_full_interval,
-            thresholds=options.thresholds,
+            thresholds=thresholds,
             sources={
                 "shadow": shadow_time.evidence,
                 "soak": self._soak.evidence,
@@ -344,7 +347,7 @@ class Tenant:
         )  # fmt: skip
         self.promotion = Promotion(
             self.name, CertificateStore(database), self.phase, self._transition, self._readiness.fresh,
-            options.thresholds, options.config_hash,
+            thresholds, options.config_hash,
         )  # fmt: skip
 
     @property

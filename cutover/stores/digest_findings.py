@@ -155,10 +155,11 @@ class DigestFindings:
         )
         return json.loads(found) if found is not None else None
 
-    async def last_full(self) -> tuple[dict[str, Any], float] | None:
-        """The last full sweep that came to a result: its outcome and its age in seconds."""
+    async def last_full(self) -> tuple[dict[str, Any], float, str] | None:
+        """The last full sweep that came to a result: its outcome, its age in seconds, and what a later sweep says
+        against it (empty: nothing)."""
         row = await self._database.fetchrow(query("digest_last_full"))
-        return (json.loads(row["outcome"]), row["age"]) if row is not None else None
+        return (json.loads(row["outcome"]), row["age"], row["newer_bad"] or "") if row is not None else None
 
     async def prune(self, snapshot: str, keep_days: int = 3) -> None:
         """Forget buckets of old sweeps, and deliveries that were swept (seen whole by `snapshot`) and are old. Bit by

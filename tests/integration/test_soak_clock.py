@@ -22,7 +22,7 @@ from tests.integration.protocol_scene import scene
 from tests.integration.read_scene import CHILD
 
 T0 = datetime.now(UTC) - timedelta(seconds=4000)
-RULES = SoakRules(60.0, 600.0, 129_600.0)
+RULES = SoakRules(120.0, 1200.0, 129_600.0)
 REQUIRED = 30 * 86_400.0
 
 

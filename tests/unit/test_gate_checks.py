@@ -115,6 +115,16 @@ CASES: tuple[tuple[str, dict[str, Any], Status, str], ...] = (
     ("recall", {"recall_visibility": None}, FAIL, "no recall sweep"),
     ("recall", {"recall_age_seconds": 2701.0}, FAIL, "ended 2701 s ago"),
     ("recall", {"recall_age_seconds": None}, FAIL, "no recall sweep"),
+    ("recall", {"recall_age_seconds": -3.0}, FAIL, "clock was put back"),
+    ("recall", {"recall_coverage": 0.9}, PASS, "overlap@10 0.9995"),
+    ("recall", {"recall_coverage": 0.89}, FAIL, "could compare 89.0% of its reads"),
+    ("recall", {"recall_coverage": 0.005, "recall_compared": 1}, FAIL, "0.5% of its reads (1)"),
+    ("recall", {"recall_compared": 0}, FAIL, "(0)"),
+    ("recall", {"recall_overlap": None, "unknown": {"recall": "the last recall sweep failed: x"}}, FAIL, "failed: x"),
+    ("sweep_fresh", {"sweep_age_seconds": -1.0}, FAIL, "clock was put back"),
+    ("sweep_fresh", {"sweep_age_seconds": None, "unknown": {"sweeps": "cut off"}}, FAIL, "cut off"),
+    ("digest", {"digest": replace(DIGEST, age_seconds=-1.0)}, FAIL, "clock was put back"),
+    ("digest", {"digest": replace(DIGEST, newer_bad="one missed planted faults")}, FAIL, "no more"),
     ("recall", {"recall_live": 0}, WARN, "no live queries were sampled"),
     ("freeze", {"freeze": replace(FREEZE, intact=False, why="the trigger is disabled")}, FAIL, "trigger is disabled"),
     ("freeze", {"freeze": replace(FREEZE, attempts=3)}, PASS, "3 statements were refused"),
@@ -224,6 +234,11 @@ THRESHOLD_OF = {
     "rehearsal_age": "rehearsal",
     "soak": "soak",
     "foreign_window": "foreign_access",
+    "sweep_age": "sweep_fresh",
+    "digest_age": "digest",
+    "recall_age": "recall",
+    "count_gap": "soak",
+    "digest_gap": "soak",
 }
 NOT_OF_A_GATE = {"certificate_validity", "drop_hold"}
 
@@ -237,7 +252,7 @@ def test_a_loosened_threshold_is_marked_where_it_is_used_and_in_a_check_of_its_o
     plain = made(THRESHOLD_OF[name], GOOD).threshold
     assert "loosened" not in plain
     default = getattr(DEFAULTS, name)
-    looser = default * 10 if plain.startswith("<=") else default / 10
+    looser = default * 10 if DEFAULTS.shown(name).startswith("<=") else default / 10
     evidence = replace(GOOD, thresholds=replace(DEFAULTS, **{name: looser}))
     check = made(THRESHOLD_OF[name], evidence)
     assert "(loosened from " in check.threshold
@@ -250,7 +265,8 @@ def test_a_loosened_threshold_is_marked_where_it_is_used_and_in_a_check_of_its_o
 def test_a_stricter_threshold_is_shown_and_is_not_called_loosened(name: str) -> None:
     default = getattr(DEFAULTS, name)
     plain = made(THRESHOLD_OF[name], GOOD).threshold
-    stricter = default / 10 if plain.startswith("<=") else min(default * 10, 1.0) if default < 1 else default * 10
+    upper = DEFAULTS.shown(name).startswith("<=")
+    stricter = default / 1.1 if upper else min(default * 10, 1.0) if default < 1 else default * 10
     evidence = replace(GOOD, thresholds=replace(DEFAULTS, **{name: stricter}))
     assert "loosened" not in made(THRESHOLD_OF[name], evidence).threshold
     assert made(THRESHOLD_OF[name], evidence).threshold != plain

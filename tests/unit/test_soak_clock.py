@@ -21,7 +21,7 @@ from cutover.domain.soak_clock import (
 )
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
-RULES = SoakRules(count_interval=60.0, digest_interval=600.0, full_max_age=129_600.0)
+RULES = SoakRules(count_gap=120.0, digest_gap=1200.0, full_max_age=129_600.0)
 DAY = 86_400.0
 
 

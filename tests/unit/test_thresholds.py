@@ -7,7 +7,10 @@ import pytest
 from cutover.domain.duration import spoken
 from cutover.domain.thresholds import DEFAULTS, THRESHOLDS, GateThresholds
 
-UPPER = {"write_errors", "rehearsal_age", "certificate_validity"}
+UPPER = {
+    "write_errors", "rehearsal_age", "certificate_validity",
+    "sweep_age", "digest_age", "recall_age", "count_gap", "digest_gap",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,18 @@ def test_the_defaults_are_the_design_s_and_not_loosened() -> None:
     assert DEFAULTS.shown("recall_overlap") == ">= 99.9 %"
     assert DEFAULTS.shown("soak") == ">= 30 d"
     assert GateThresholds(soak=5.0).loosened()[0].words == "soak is 5 s, loosened from 30 d"
+
+
+def test_longer_intervals_of_sweeps_loosen_what_follows_from_them_and_are_not_hidden() -> None:
+    plain = DEFAULTS.for_intervals(count=60, digest=600, full=86_400, recall=900)
+    assert plain == DEFAULTS
+    long = DEFAULTS.for_intervals(count=86_400, digest=86_400, full=7 * 86_400, recall=86_400)
+    assert {each.name for each in long.loosened()} == {
+        "sweep_age",
+        "digest_age",
+        "recall_age",
+        "count_gap",
+        "digest_gap",
+    }
+    assert long.shown("sweep_age") == "<= 3 d (loosened from 3 min)"
+    assert DEFAULTS.for_intervals(count=1, digest=1, full=1, recall=1).loosened() == ()

@@ -46,7 +46,8 @@ def rehearsal(e: Evidence) -> Check:
 
 def soak(e: Evidence) -> Check:
     """A3 has been green for long enough by the soak clock."""
-    threshold, seen = e.thresholds.shown("soak"), e.soak
+    t, seen = e.thresholds, e.soak
+    threshold = f"{t.shown('soak')}, sweeps apart {t.shown('count_gap')} (count), {t.shown('digest_gap')} (digest)"
     step = "cutover phase check A4 (wait, and mend what resets it)"
     if seen is None:
         return Check.unknown("soak", "seconds", threshold, e.unknown.get("soak") or "there is no soak clock", step)

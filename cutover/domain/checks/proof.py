@@ -7,6 +7,8 @@ from cutover.domain.recall import DEPTH
 
 _COUNT = "cutover sweep run --kind count"
 _FULL = "cutover sweep run --kind digest --full"
+RECALL_COVERAGE = 0.9
+"""The share of its reads that a recall sweep must have compared: what failed or was not reached proves nothing."""
 
 
 def shadow_clean(e: Evidence) -> Check:
@@ -31,7 +33,8 @@ def unexplained(e: Evidence) -> Check:
     if e.contract_only:
         why = "the contract cannot count rows: digest sweeps list and sample instead"
         return Check("unexplained_drift", Status.WARN, None, "rows", "= 0", why)
-    seen = "not known: no count sweep has finished" if e.unexplained is None else f"{e.unexplained} rows"
+    why = e.unknown.get("sweeps", "no count sweep has finished")
+    seen = f"not known: {why}" if e.unexplained is None else f"{e.unexplained} rows"
     why = f"unexplained drift: {seen}"
     return Check.of("unexplained_drift", e.unexplained == 0, e.unexplained, "rows", "= 0", why, _COUNT)
 
@@ -39,10 +42,10 @@ def unexplained(e: Evidence) -> Check:
 def sweep_fresh(e: Evidence) -> Check:
     """The last count sweep is recent enough to be believed."""
     age = e.sweep_age_seconds
-    good = age is not None and age <= e.sweep_max_age_seconds
-    why = "no count sweep has finished" if age is None else f"the last count sweep ended {age:.0f} s ago"
+    good = age is not None and 0 <= age <= e.thresholds.sweep_age
+    why = e.unknown.get("sweeps", "no count sweep has finished") if age is None else _ended("count", age)
     seen = None if age is None else round(age, 1)
-    return Check.of("sweep_fresh", good, seen, "seconds", f"<= {e.sweep_max_age_seconds:.0f}", why, _COUNT)
+    return Check.of("sweep_fresh", good, seen, "seconds", e.thresholds.shown("sweep_age"), why, _COUNT)
 
 
 def findings(e: Evidence) -> Check:
@@ -62,7 +65,11 @@ def digest(e: Evidence) -> Check:
         why = e.unknown.get("digest") or "no full digest sweep has come to an end since this phase was entered"
     elif not seen.trusted:
         why = "the last full digest sweep missed planted faults, so it proves nothing"
-    elif seen.age_seconds > e.digest_max_age_seconds:
+    elif seen.age_seconds < 0:
+        why = _ended("full digest", seen.age_seconds)
+    elif seen.newer_bad:
+        why = f"the last full digest sweep counts no more: {seen.newer_bad}"
+    elif seen.age_seconds > e.thresholds.digest_age:
         why = f"the last full digest sweep ended {seen.age_seconds / 3600:.1f} h ago"
     elif seen.coverage < 1:
         why = f"the last full digest sweep could look at {seen.coverage:.1%} of the memories"
@@ -78,7 +85,7 @@ def digest(e: Evidence) -> Check:
     if seen is not None and (seen.outcome == "divergent" or seen.open_findings > 0):
         step = "cutover divergence list --groups"
     outcome = None if seen is None else seen.outcome
-    threshold = f"clean, trusted, whole, within {e.digest_max_age_seconds / 3600:.0f} h"
+    threshold = f"clean, trusted, whole, age {e.thresholds.shown('digest_age')}"
     return Check.of("digest", good, outcome, "outcome", threshold, why, step)
 
 
@@ -86,9 +93,12 @@ def recall(e: Evidence) -> Check:
     """The plugin answers as legacy does, and shows every reader exactly what they may see."""
     age = e.recall_age_seconds
     if e.recall_overlap is None or e.recall_visibility is None or age is None:
-        seen, good = "no recall sweep has come to a result", False
-    elif age > e.recall_max_age_seconds:
-        seen, good = f"the last recall sweep ended {age:.0f} s ago", False
+        seen, good = e.unknown.get("recall") or e.unknown.get("sweeps") or "no recall sweep has come to a result", False
+    elif not 0 <= age <= e.thresholds.recall_age:
+        seen, good = _ended("recall", age), False
+    elif not e.recall_compared or e.recall_coverage is None or e.recall_coverage < RECALL_COVERAGE:
+        share = f"{e.recall_coverage or 0:.1%} of its reads"
+        seen, good = f"the last recall sweep could compare {share} ({e.recall_compared})", False
     else:
         seen = f"overlap@{DEPTH} {e.recall_overlap:.4f}, visibility differs for {e.recall_visibility} memories"
         good = e.recall_overlap >= e.thresholds.recall_overlap and e.recall_visibility == 0
@@ -101,7 +111,15 @@ def recall(e: Evidence) -> Check:
         status,
         e.recall_overlap,
         "ratio",
-        f"{asked}, no visibility differences, within {e.recall_max_age_seconds:.0f} s",
+        f"{asked} of >= {RECALL_COVERAGE:.0%} of the reads, no visibility differences,"
+        f" age {e.thresholds.shown('recall_age')}",
         f"recall: {seen}",
         "" if good else "cutover sweep run --kind recall",
     )
+
+
+def _ended(kind: str, age: float) -> str:
+    """How long ago; the database's clock may have been put back since."""
+    if age < 0:
+        return f"the last {kind} sweep ends {-age:.0f} s in the future: the database's clock was put back"
+    return f"the last {kind} sweep ended {age:.0f} s ago"
