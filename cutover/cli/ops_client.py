@@ -17,6 +17,10 @@ from cutover.cli.ops_url import DEFAULT_URL, environment, ops_url
 _NO_SUCH_TENANT = "no such tenant"
 
 
+class _NoAnswer(CommandFailed):
+    """The call was sent, and no answer came in time."""
+
+
 class Ops:
     """Calls of the ops face. Every failure is a `CommandFailed` with its exit code."""
 
@@ -59,9 +63,16 @@ class Ops:
         """The JSON of a GET below the tenant's part of the ops face."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON of a control call."""
-        return self._call("POST", path, body)
+    def post(self, path: str, body: Mapping[str, Any], *, shown_by: str = "") -> Any:
+        """The JSON of a control call. `shown_by`: the command that shows how it goes on where no answer comes in time,
+        for what the daemon does to its end whoever listens."""
+        try:
+            return self._call("POST", path, body)
+        except _NoAnswer as error:
+            if not shown_by:
+                raise
+            why = f"{error.why}; it goes on with this all the same"
+            raise CommandFailed("the daemon has not answered yet", why, shown_by, UNREACHABLE) from error
 
     def health(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a health path: a 503 there is an answer, not a failure."""
@@ -86,8 +97,11 @@ class Ops:
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         try:
             return self._client.request(method, self._prefix + path, json=body)
+        except httpx.ConnectTimeout:
+            why, step = f"no connection within {self._timeout:g} s to {self.url}", "look at the daemon's log"
         except httpx.TimeoutException:
             why, step = f"no answer within {self._timeout:g} s from {self.url}", "look at the daemon's log"
+            raise _NoAnswer("the daemon cannot be reached", why, step, UNREACHABLE) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = f"nothing answers at {self.url} ({type(error).__name__})"
             step = "start it with `cutover serve`, or point CUTOVER_OPS_URL at it"

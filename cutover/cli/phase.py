@@ -2,7 +2,9 @@
 `phase_approval.py`.
 """
 
+import contextlib
 import getpass
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +20,11 @@ from cutover.domain.phase import Phase, step
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
+
+
+_STEP_SECONDS = 900.0
+"""A long journal goes back, or millions of rows are taken over: the client waits for that long."""
+_TELL_SECONDS = 3.0
 
 
 @click.group()
@@ -80,7 +87,7 @@ def _change(
 ) -> None:
     from cutover.cli.ops_client import Ops
 
-    with Ops(tenant=tenant, timeout=90.0, token_file=token_file) as ops:
+    with Ops(tenant=tenant, timeout=_STEP_SECONDS, token_file=token_file) as ops:
         status = ops.get("/api/v1/status")
         current = phase_of(status)
         wanted = Phase(target) if target else _neighbour(current, direction)
@@ -104,13 +111,36 @@ def _change(
             "expected_epoch": status.get("epoch"),
             **more,
         }
-        changed = ops.post(f"/api/v1/phase/{verb}", body)
+        changed = _followed(ops, f"/api/v1/phase/{verb}", body)
     emit(_shown(changed, form), form)
     used = changed.get("certificate") or {}
     if used.get("override"):
         say(f"entered past a closed gate ({', '.join(used['failed'])}): {used['override']}", "yellow")
     for words in used.get("loosened", ()):
         say(words, "yellow")
+
+
+def _followed(ops: "Ops", path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The daemon's answer to a step, which may take minutes; what it is at is told now and then."""
+    came: dict[str, Any] = {}
+
+    def ask() -> None:
+        try:
+            came["answer"] = ops.post(path, body, shown_by="cutover phase show")
+        except CommandFailed as error:
+            came["error"] = error
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_TELL_SECONDS)
+    while asking.is_alive():
+        with contextlib.suppress(CommandFailed):
+            if told := ops.get("/api/v1/phase").get("changing"):
+                say(f"to {told['to']}: {told['doing']}")
+        asking.join(_TELL_SECONDS)
+    if "error" in came:
+        raise came["error"]
+    return dict(came["answer"])
 
 
 def _show_plan(ops: "Ops", wanted: Phase, form: str) -> None:

@@ -26,6 +26,7 @@ def show(tenant: str | None, form: str) -> None:
         "entered_at": status.get("entered_at"),
         "override": status.get("override"),
         "loosened": status.get("loosened"),
+        "changing": status.get("changing"),
         "next": report["target"],
         "gate": verdict(current, report),
     }

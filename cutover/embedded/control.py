@@ -11,7 +11,7 @@ from cutover.embedded.processes import PEOPLE, ChildError, until
 
 _REQUESTER = "edsger"
 _APPROVERS = ("ada", "grace")
-_PASSING = ("healthy plugin", " is closed by ", " is void: ")
+_PASSING = ("healthy plugin", "a change of phase is under way", " is closed by ", " is void: ")
 """Words of refusals that may be over in a moment."""
 
 
@@ -36,7 +36,7 @@ class Control:
     async def __aenter__(self) -> Self:
         # A connection per call: daemons are killed and come back on the same port all the time here.
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(force_close=True)
+            timeout=aiohttp.ClientTimeout(total=900, sock_connect=60), connector=aiohttp.TCPConnector(force_close=True)
         )
         return self
 

@@ -79,6 +79,7 @@ class Drop(PlainStep):
             while True:
                 seen, taken, last = await self._retried(before.epoch, after)
                 scanned, adopted = scanned + seen, adopted + taken
+                self.doing = f"the journal takes agent_memories over: {scanned} rows looked at"
                 if seen:
                     await self._runs.checkpoint(run, {"after": str(last), "scanned": scanned, "adopted": adopted})
                     after = last

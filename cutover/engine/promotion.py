@@ -98,6 +98,7 @@ class Promotion:
 
         Raises `GateClosed`, `CertificateVoid` or `IllegalStep`; the phase is then what it was.
         """
+        self._transition.refuse_while_changing()
         state, situation = await self._look(target)
         if state.epoch != expected_epoch:
             raise IllegalStep(
@@ -136,6 +137,11 @@ class Promotion:
             steps.append({"what": _consumption(target), "checks": list(_CONSUMED)})
         steps += [{"what": what, "checks": []} for what in self._transition.planned(state.phase, target)]
         return {"tenant": self._tenant, "from": state.phase.value, "to": target.value, "steps": steps}
+
+    @property
+    def changing(self) -> dict[str, Any] | None:
+        """The change of phase that is under way: `{to, doing, since}`, or None."""
+        return self._transition.under_way
 
     async def entered(self) -> dict[str, Any]:
         """How the current phase was entered: `override` and `loosened` stay on every status until it is left."""

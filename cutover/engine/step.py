@@ -28,6 +28,8 @@ class Step(Protocol):
 
     hold_seconds: float | None
     """How long `carry_out` may hold writes before it is undone; None: as long as it takes."""
+    doing: str
+    """What it is at and how far, in words, while it is taken."""
 
     def planned(self) -> tuple[str, ...]:
         """What the step does between holding the writes and setting the phase row, in order, for `--dry-run`."""
@@ -60,6 +62,7 @@ class PlainStep:
     """A step that needs nothing but the phase row."""
 
     hold_seconds: float | None = None
+    doing = ""
 
     def planned(self) -> tuple[str, ...]:
         """Nothing more."""

@@ -464,6 +464,7 @@ class Tenant:
         return {
             **self._readiness.status(),
             **await self.promotion.entered(),
+            "changing": self.promotion.changing,
             **self.findings.status(),
             "backfill": await self.operations.backfill_status(),
             "kv": self._kv.status(),

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cutover.domain.errors import CutoverError, DatabaseUnavailable, IllegalStep, LockTimeout, StaleEpoch
@@ -38,7 +39,6 @@ _ATTEMPTS = 10
 _TOTAL_SECONDS = 60.0
 """After this no further try is begun."""
 _VERDICT_SECONDS = 3.0
-_PLAIN = PlainStep()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ class Transition:
         self._forbidden = forbidden
         self._tenant = tenant
         self._observer = observer
+        self._under_way: tuple[Phase, datetime, Step] | None = None
 
     def planned(self, before: Phase, target: Phase) -> tuple[str, ...]:
         """What the step does, in order."""
@@ -121,14 +122,43 @@ class Transition:
         warrant: Warrant | None = None,
     ) -> Changed:
         """Go one step to `target`; raises `IllegalStep` with the reason when the step is not allowed now."""
+        self.refuse_while_changing()
+        self._under_way = (target, datetime.now(UTC), PlainStep())
+        try:
+            return await self._change(target, actor, reason, expected_epoch, warrant)
+        finally:
+            self._under_way = None
+
+    @property
+    def under_way(self) -> dict[str, Any] | None:
+        """The change that is being made, `{to, doing, since}`, or None. It goes on when who asked for it hangs up."""
+        if self._under_way is None:
+            return None
+        target, since, taken = self._under_way
+        return {"to": target.value, "doing": taken.doing or "working", "since": since.isoformat()}
+
+    def refuse_while_changing(self) -> None:
+        """Raises `IllegalStep` at once where a change of phase is under way: nobody waits in line for one."""
+        if (told := self.under_way) is not None:
+            raise IllegalStep(
+                f"a change of phase is under way: to {told['to']}, {told['doing']}, since {told['since']}",
+                next_step="cutover phase show (it goes on by itself)",
+            )
+
+    async def _change(
+        self, target: Phase, actor: str, reason: str, expected_epoch: int | None, warrant: Warrant | None
+    ) -> Changed:
         async with self._changing:
             before = await self._phase.reload()
             await self._first_verdict()
             self._allowed(before, target, expected_epoch)
             await self._forbidden()
             taken = self._step(before.phase, target)
+            if self._under_way is not None:
+                self._under_way = (*self._under_way[:2], taken)
             attempt = _Attempt(before, target, actor, reason, warrant, time.monotonic())
             try:
+                taken.doing = "preparing"
                 notes = await taken.prepare(before)
                 done, held = await self._retried(taken, attempt)
             except StaleEpoch as stale:
@@ -139,12 +169,13 @@ class Transition:
                 await self._failed(attempt, error)
                 raise
             after = await self._phase.reload()
+            taken.doing = f"{target} is entered; finishing"
             notes += done + await taken.after()
             self._reconciler.wake()
             return Changed(before, after, notes, held)
 
     def _step(self, before: Phase, target: Phase) -> Step:
-        return self._steps.get((before, target), _PLAIN)
+        return self._steps.get((before, target)) or PlainStep()
 
     async def _first_verdict(self) -> None:
         """Right after a start the plugin may not have been probed often enough to be called up or down."""
@@ -174,6 +205,7 @@ class Transition:
         while True:
             attempt += 1
             try:
+                taken.doing = f"try {attempt}: waiting for what is under way, then holding writes"
                 await taken.calm()
                 if wanted.warrant is not None:
                     await wanted.warrant.judge()

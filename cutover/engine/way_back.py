@@ -119,6 +119,7 @@ class WayBack(PlainStep):
             except LockTimeout:  # somebody holds rows of it: that part waits for the hold
                 return moved
             moved += chunk.moved
+            self.doing = f"the journal goes into agent_memories ahead: {moved} writes of this round are there"
             if chunk.last_id is None or chunk.seen < _CHUNK:
                 return moved
             after = chunk.last_id

@@ -83,8 +83,10 @@ class OpsPhase:
         yield "POST", "phase/rollback", self.rollback
 
     async def show(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """`GET phase`: phase, epoch, since when, and the override or loosened thresholds that it was entered with."""
+        """`GET phase`: phase, epoch, since when, the override or loosened thresholds that it was entered with, and the
+        change that is under way: `changing` `{to, doing, since}`."""
         told = {"tenant": call.tenant.name, **phase_json(call.tenant.phase.state)}
+        told["changing"] = call.tenant.promotion.changing
         return json_response(200, {**told, **await call.tenant.promotion.entered()}, NO_STORE)
 
     async def plan(self, call: Call[OpsTenant]) -> web.StreamResponse:

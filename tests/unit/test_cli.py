@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -377,3 +378,16 @@ def test_a_failing_probe_names_the_failing_checks() -> None:
     many = json.dumps({"tenants": {"a": {"checks": {"plugin": [check]}}}}).encode()
     assert healthcheck._reason(one) == healthcheck._reason(many) == "plugin: it is dead"
     assert "names no failing check" in healthcheck._reason(b"<html>")
+
+
+def test_a_step_that_is_not_answered_in_time_goes_on_and_the_message_names_what_shows_it() -> None:
+    from cutover.cli.failure import UNREACHABLE, CommandFailed
+    from cutover.cli.ops_client import Ops
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Ops({"CUTOVER_OPS_URL": url}, timeout=0.2) as ops, pytest.raises(CommandFailed) as failed:
+            ops.post("/api/v1/phase/rollback", {}, shown_by="cutover phase show")
+    assert failed.value.exit_code == UNREACHABLE
+    assert "goes on with this all the same" in failed.value.why
+    assert failed.value.next_step == "cutover phase show"
