@@ -67,7 +67,8 @@ $$;
 create function cutover.touch_mark(p_id uuid, p_held text[], p_origin text, p_writer text) returns void
 language plpgsql as $$
 declare
-    v_owner   uuid := nullif(current_setting('cutover.owner', true), '')::uuid;
+    -- What others do is under nobody's lease, whatever they have set.
+    v_owner   uuid := case when p_origin not in ('bypass', 'kv') then nullif(current_setting('cutover.owner', true), '')::uuid end;
     v_settled bigint := nullif(current_setting('cutover.settled', true), '')::bigint;
     v_due     timestamptz := now();
     v_lease   bigint;
@@ -131,7 +132,7 @@ end $$;
 create function cutover.capture_row() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_origin text := nullif(current_setting('cutover.origin', true), '');
+    v_origin text := cutover.own_origin();
     v_writer text := 'cutover';
     v_held   text[] := '{}';
 begin
@@ -173,7 +174,11 @@ begin
     end if;
     -- Past the cutover legacy is no longer read: what a foreign writer does to it must reach the journal. After the mark,
     -- which he holds from here on: so the words on a memory have the order in which they come to count (write_intent).
-    if v_origin = 'bypass' and cutover.plugin_rules_for(tg_op) then
+    if v_origin = 'bypass' and tg_op = 'UPDATE' and old.workspace_id is not null and new.workspace_id is distinct from old.workspace_id
+       and cutover.plugin_rules_for('DELETE') and not exists (select from public.workspaces w where w.id = old.workspace_id) then
+        -- The workspace went, and its foreign key kept the row: to the plugin the memory is gone like the others of it.
+        perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
+    elsif v_origin = 'bypass' and cutover.plugin_rules_for(tg_op) then
         if tg_op = 'UPDATE' and old.id <> new.id then
             perform cutover.journal_bypass('DELETE', to_jsonb(old), v_writer);
         end if;
@@ -385,6 +390,7 @@ begin
     on conflict (memory_id) do update set
         rev = excluded.rev, held_in = m.held_in || excluded.held_in,
         attempts = 0, due_at = case when m.ambiguous then m.due_at else excluded.due_at end;
+    perform set_config('cutover.purging', old.id::text, true);  -- the foreign key's own UPDATE is on its way
     perform cutover.purge_journal(old.id, cutover.current_writer());
     -- A snapshot that is older than words on this workspace does not show them: the daemon looks once more.
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then

@@ -24,10 +24,43 @@ begin
     return v_phase;
 end $$;
 
+-- Which transaction of each session is the daemon's. The settings below are anybody's to set, this is not: other roles have
+-- no rights in this schema. One row per session, written over: no transaction number ever comes twice.
+create unlogged table cutover.own_transaction (
+    pid integer primary key,
+    xid xid8 not null
+) with (fillfactor = 50);
+comment on table cutover.own_transaction is 'The last transaction of each session in which the daemon wrote: what proves the setting cutover.origin.';
+
+create function cutover.prove_own() returns void
+language plpgsql as $$
+begin
+    if current_setting('cutover.own', true) is distinct from pg_current_xact_id()::text then
+        insert into cutover.own_transaction as o (pid, xid) values (pg_backend_pid(), pg_current_xact_id())
+        on conflict (pid) do update set xid = excluded.xid;
+        perform set_config('cutover.own', pg_current_xact_id()::text, true);
+    end if;
+end $$;
+
+-- Where this transaction comes from: what it says of itself, if it is proven; else null.
+create function cutover.own_origin() returns text
+language plpgsql stable as $$
+declare
+    v_origin text := nullif(current_setting('cutover.origin', true), '');
+begin
+    if v_origin is not null and exists (
+        select from cutover.own_transaction o where o.pid = pg_backend_pid() and o.xid = pg_current_xact_id_if_assigned())
+    then
+        return v_origin;
+    end if;
+    return null;
+end $$;
+
 -- Tell the capture triggers that this transaction is the daemon's, and under whose lease it will send.
 create function cutover.write_as(p_owner uuid, p_quiet float8, p_settled bigint) returns void
 language plpgsql as $$
 begin
+    perform cutover.prove_own();
     perform set_config('cutover.origin', 'write', true),
             set_config('cutover.owner', coalesce(p_owner::text, ''), true),
             set_config('cutover.quiet', p_quiet::text, true),

@@ -28,6 +28,7 @@ begin
     end loop;
 end $$;
 drop table cutover.freeze_counted;
+drop table cutover.freeze_pass;
 drop table cutover.freeze_refusal;
 drop table cutover.freeze_log;
 drop table cutover.freeze;

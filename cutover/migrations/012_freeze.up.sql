@@ -53,6 +53,19 @@ create table cutover.freeze_counted (
 comment on column cutover.freeze_refusal.writer is 'No secret: application_name and role.';
 comment on table cutover.freeze_counted is 'How far each counter of refused statements has been read. One row per slot.';
 
+create table cutover.freeze_pass (
+    seq       bigint generated always as identity primary key,
+    number    bigint not null,
+    origin    text not null,
+    operation text not null,
+    writer    text not null,
+    at        timestamptz not null default clock_timestamp()
+);
+comment on table cutover.freeze_pass is 'Every statement that wrote agent_memories while it was frozen: the replays of ways back, and nothing else.';
+comment on column cutover.freeze_pass.origin is 'No secret: replay.';
+comment on column cutover.freeze_pass.operation is 'No secret: INSERT or UPDATE.';
+comment on column cutover.freeze_pass.writer is 'No secret: application_name and role.';
+
 -- What a refused statement leaves behind must survive its own rollback, so it goes into sequences: a counter per
 -- writer, and the writer's name, eight bytes to a sequence. Slot 0 counts those for whom no slot is left.
 do $$
@@ -122,16 +135,42 @@ create function cutover.refuse_frozen() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     f       cutover.freeze;
-    v_ours  boolean := coalesce(current_setting('cutover.origin', true), '') = 'write';
-    -- The journal goes back into legacy ahead of the step to A2 (migration 013).
-    v_replay boolean := coalesce(current_setting('cutover.origin', true), '') = 'replay';
+    v_origin text := nullif(current_setting('cutover.origin', true), '');
     v_phase text;
+    v_moving text[];
 begin
     select * into f from cutover.freeze where id = 1;
+    -- Anybody may say that he is the daemon. Not cutover.own_origin(): this function alone is what freeze_code looks at.
+    if v_origin is not null and not exists (
+        select from cutover.own_transaction o where o.pid = pg_backend_pid() and o.xid = pg_current_xact_id_if_assigned())
+    then
+        v_origin := null;
+    end if;
     if f.number::text is not distinct from tg_argv[0] then
+        -- replay: the journal goes back into legacy ahead of the step to A2 (migration 013).
         if f.mode = 'open' or (f.mode = 'scream' and clock_timestamp() >= f.until)
-           or (f.mode in ('scream', 'thawing') and v_ours) or (f.mode in ('frozen', 'thawing') and v_replay) then
-            if tg_op = 'TRUNCATE' or tg_level = 'STATEMENT' then return null; end if;
+           or (f.mode in ('scream', 'thawing') and v_origin = 'write')
+           or (f.mode in ('frozen', 'thawing') and v_origin = 'replay') then
+            if tg_level = 'STATEMENT' and f.mode = 'frozen' then
+                insert into cutover.freeze_pass (number, origin, operation, writer)
+                values (f.number, v_origin, tg_op, cutover.current_writer());
+            end if;
+            if tg_level = 'STATEMENT' then return null; end if;
+            return new;
+        end if;
+    end if;
+    -- A foreign key's ON DELETE SET NULL or SET DEFAULT: not the workspace's deletion is refused. Whoever only says that
+    -- he deletes one gets as far as the rows, where it is looked at.
+    if tg_op = 'UPDATE' and coalesce(current_setting('cutover.purging', true), '') <> '' then
+        if tg_level = 'STATEMENT' then return null; end if;
+        -- Generated columns are not known yet.
+        v_moving := array(select a.attname::text from pg_attribute a where a.attrelid = tg_relid and a.attgenerated <> '')
+            || 'workspace_id'::text;
+        if old.workspace_id is not null and to_jsonb(new) - v_moving = to_jsonb(old) - v_moving
+              and new.workspace_id is distinct from old.workspace_id
+              and not exists (select from public.workspaces w where w.id = old.workspace_id)
+              and exists (select from pg_constraint c where c.contype = 'f' and c.conrelid = tg_relid
+                          and c.confrelid = 'public.workspaces'::regclass and c.confdeltype in ('n', 'd')) then
             return new;
         end if;
     end if;
@@ -139,7 +178,12 @@ begin
     select s.phase into v_phase from cutover.phase_state s;
     if f.mode = 'scream' then
         raise exception 'agent_memories is frozen for a test until % (phase %): % is refused', f.until, v_phase, tg_op
-            using errcode = 'CU003', hint = 'Write through cutover: set MEMORY_PLUGIN_URL to its plugin face.';
+            using errcode = 'CU003', hint = 'agent_memories still holds the memories. Who writes it past cutover fails like this after the cutover: write through cutover.';
+    end if;
+    if f.mode = 'thawing' then
+        raise exception 'agent_memories is not open yet after the way back (phase %): % is refused', v_phase, tg_op
+            using errcode = 'CU003',
+                  hint = 'It opens when a sweep of it is clean. Until then write through cutover; DELETE works here.';
     end if;
     raise exception 'agent_memories is frozen (phase %): % is refused', coalesce(v_phase, 'unknown'), tg_op
         using errcode = 'CU003',

@@ -19,6 +19,7 @@ from cutover.stores.sql import query
 SCHEMA = "cutover_rehearsal"
 _REPLAY = (
     "sane",
+    "prove_own",
     "write_as",
     "legacy_embedding_type",
     "touch_mark",

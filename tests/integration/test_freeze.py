@@ -13,7 +13,7 @@ from cutover.embedded.processes import until
 from cutover.stores.freeze import FreezeStore
 from tests.integration.lock_scene import Connection
 from tests.integration.protocol_scene import Scene, eventually, scene
-from tests.integration.read_scene import CHILD
+from tests.integration.read_scene import CHILD, ROOT, STRANGER
 
 REFUSED = "CU003"
 ROW = f"gen_random_uuid(), '{CHILD}', 'x', 'LOCAL'"
@@ -274,3 +274,101 @@ async def test_after_the_way_back_and_the_thaw_others_write_again_and_the_trigge
 
     await until(gone, "the triggers to go", timeout=20)
     assert (await s.tenant.freeze.evidence()).intact
+
+
+FOREIGN_KEY = (
+    "ALTER TABLE agent_memories DROP CONSTRAINT agent_memories_workspace_id_fkey,"
+    f" ALTER workspace_id SET DEFAULT '{ROOT}', ADD CONSTRAINT agent_memories_workspace_id_fkey"
+    " FOREIGN KEY (workspace_id) REFERENCES workspaces (id) ON DELETE {action}"
+)
+
+
+async def test_no_setting_of_a_foreign_role_passes_the_freeze_or_switches_capture_off(database: str) -> None:
+    memory_id = uuid.uuid4()
+    async with scene(database, phase=Phase.A3, rows=[(memory_id, CHILD, "before", "LOCAL")], proxied=False) as s:
+        writer = await stranger(s, database)
+        try:
+            await writer.execute(
+                "CREATE ROLE app; GRANT SELECT, INSERT, UPDATE, DELETE ON agent_memories, workspaces TO app;"
+                " SET ROLE app"
+            )
+            for origin in ("replay", "write"):
+                await writer.execute(
+                    f"SET cutover.origin = '{origin}'; SET cutover.owner = '{CHILD}'; SET cutover.own = '1'"
+                )
+                await writer.execute("SET cutover.quiet = '100000'; SET cutover.purging = '1'")
+                for sql in (INSERT, "UPDATE agent_memories SET content = 'changed'"):
+                    with pytest.raises(asyncpg.PostgresError) as refused:
+                        await writer.execute(sql)
+                    assert refused.value.sqlstate == REFUSED, (origin, sql)
+            await writer.execute("DELETE FROM agent_memories")
+            await s.quiet()
+            assert await s.plugin(memory_id) is None
+            assert await s.database.fetchval("SELECT count(*) FROM cutover.bypass_write") > 0
+            assert await s.count("cutover.freeze_pass") == 0
+        finally:
+            await writer.execute("RESET ROLE; DROP OWNED BY app; DROP ROLE app")
+            await writer.close()
+
+
+async def test_what_passes_a_freeze_is_the_replay_and_is_recorded(frozen: tuple[Scene, str]) -> None:
+    s, _ = frozen
+    await s.create(CHILD, "made in A3")
+    await s.quiet()
+    await s.step(Phase.A2)
+    passes = await s.database.fetch("SELECT DISTINCT origin, operation FROM cutover.freeze_pass")
+    assert ("replay", "INSERT") in {(each["origin"], each["operation"]) for each in passes}
+    assert {each["origin"] for each in passes} == {"replay"}
+
+
+@pytest.mark.parametrize("action", ["SET NULL", "SET DEFAULT"])
+async def test_a_workspace_can_be_deleted_where_its_foreign_key_keeps_the_rows(database: str, action: str) -> None:
+    memory_id, other = uuid.uuid4(), uuid.uuid4()
+    rows = [(memory_id, STRANGER, "before", "LOCAL"), (other, CHILD, "of another", "LOCAL")]
+    async with scene(database, phase=Phase.A2, rows=rows, proxied=False) as s:
+        await s.database.execute(FOREIGN_KEY.format(action=action))
+        await s.quiet()
+        await s.enter(Phase.A3)
+        made = await s.create(STRANGER, "made in A3")
+        await s.quiet()
+        writer = await stranger(s, database)
+        try:
+            async with writer.transaction():
+                await writer.execute("DELETE FROM workspaces WHERE id = $1", STRANGER)
+                for sql in ("SET content = 'x' WHERE id = $1", "SET workspace_id = NULL WHERE id = $1"):
+                    with pytest.raises(asyncpg.PostgresError) as refused:
+                        async with writer.transaction():
+                            await writer.execute(f"UPDATE agent_memories {sql}", other)
+                    assert refused.value.sqlstate == REFUSED
+        finally:
+            await writer.close()
+        await s.quiet()
+        for each in (memory_id, made.id):
+            assert await s.plugin(each) is None
+            newest = "SELECT op FROM cutover.journal WHERE memory_id = $1 ORDER BY seq DESC LIMIT 1"
+            assert await s.database.fetchval(newest, each) == "forget"
+        assert await s.content(other) == "of another"
+        assert await s.differences() == []
+
+
+async def test_who_is_refused_is_told_what_is_so(frozen: tuple[Scene, str]) -> None:
+    s, url = frozen
+    await s.step(Phase.A2)
+    writer = await stranger(s, url)
+    try:
+        for mode, told, hint in (
+            ("thawing", "not open yet after the way back (phase A2)", "opens when a sweep of it is clean"),
+            ("scream", "frozen for a test until", "agent_memories still holds the memories"),
+        ):
+            await s.database.execute(
+                "UPDATE cutover.freeze SET mode = $1::text,"
+                " until = CASE WHEN $1 = 'scream' THEN clock_timestamp() + interval '1 hour' END",
+                mode,
+            )
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await writer.execute(INSERT)
+            assert told in str(refused.value)
+            assert hint in str(refused.value.as_dict()["hint"])
+            assert "plugin now" not in str(refused.value.as_dict())
+    finally:
+        await writer.close()

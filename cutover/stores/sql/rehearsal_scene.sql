@@ -11,6 +11,7 @@ CREATE TABLE cutover_rehearsal.native (LIKE cutover.native INCLUDING ALL);
 CREATE TABLE cutover_rehearsal.tombstone (LIKE cutover.tombstone INCLUDING ALL);
 CREATE TABLE cutover_rehearsal.quarantine (LIKE cutover.quarantine INCLUDING ALL);
 CREATE TABLE cutover_rehearsal.mark (LIKE cutover.mark INCLUDING ALL);
+CREATE TABLE cutover_rehearsal.own_transaction (LIKE cutover.own_transaction INCLUDING ALL);
 CREATE TABLE cutover_rehearsal.phase_state (LIKE cutover.phase_state INCLUDING ALL);
 CREATE SEQUENCE cutover_rehearsal.rev_seq;
 CREATE SEQUENCE cutover_rehearsal.lease_seq;
