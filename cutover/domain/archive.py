@@ -118,7 +118,8 @@ class ArchivedTable:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All about one archive. `snapshot_at`: every row is as it was then, what was deleted by then has a tombstone."""
+    """All about one archive. `snapshot_at`: every row is as it was then, what was deleted by then has a tombstone.
+    `legacy_changes`: how often a way back had written into the frozen table by then."""
 
     tenant: str
     database: str
@@ -130,6 +131,7 @@ class Manifest:
     made_by: str
     tables: tuple[ArchivedTable, ...]
     parts: tuple[Part, ...]
+    legacy_changes: int = 0
 
     def of(self, table: str) -> tuple[Part, ...]:
         """The parts of a table, in order."""

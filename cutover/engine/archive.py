@@ -122,7 +122,9 @@ class Archivist:
     async def _not_covering(self, told: dict[str, Any], path: Path) -> str:
         if wrong := await self._looks.quick(path, str(told.get("sealed"))):
             return wrong
-        state = await self._database.fetchrow("select phase, epoch from cutover.phase_state", timeout=2.0)
+        state = await self._database.fetchrow(
+            "select phase, epoch, legacy_changes from cutover.phase_state", timeout=2.0
+        )
         assert state is not None  # noqa: S101 - the one row
         # While the table is frozen, in A3 and A4, its rows can only become fewer. A4 has the epoch after that of A3.
         frozen = {"A3": (0,), "A4": (0, 1)}.get(state["phase"], ())
@@ -130,6 +132,8 @@ class Archivist:
             return f"it was made in {told['phase']} (epoch {told['epoch']}), since when agent_memories may have changed"
         if MEMORIES not in told["tables"]:
             return "it was made when there was no agent_memories any more"
+        if told.get("legacy_changes") != state["legacy_changes"]:
+            return "a way back that was given up has written into agent_memories since it was made"
         return ""
 
     async def verified(self) -> str:
@@ -189,6 +193,7 @@ class Archivist:
             "sealed": sealed,
             "phase": manifest.phase,
             "epoch": manifest.epoch,
+            "legacy_changes": manifest.legacy_changes,
             "snapshot_at": manifest.snapshot_at,
             "restore_tested": True,
             "bytes": sum(part.size for part in manifest.parts),
@@ -229,6 +234,7 @@ class Archivist:
             manifest = Manifest(
                 self._tenant, now.database, now.phase, now.epoch, now.snapshot_at, now.server, now.encoding,
                 f"cutover {__version__}", snapshot.tables, tuple(parts),
+                now.legacy_changes,
             )  # fmt: skip
         return manifest, await asyncio.to_thread(archive_files.finish, path, manifest)
 

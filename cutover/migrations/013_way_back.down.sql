@@ -6,3 +6,4 @@ drop function if exists cutover.thaw(text), cutover.replayed(bigint), cutover.si
     cutover.replay_journal(), cutover.replay_ahead(bigint, uuid, integer), cutover.replay_words(uuid[], boolean);
 drop index if exists cutover.journal_standing, cutover.journal_unreplayed;
 alter table if exists cutover.journal drop column if exists in_legacy;
+alter table if exists cutover.phase_state drop column if exists legacy_changes;

@@ -8,6 +8,10 @@ comment on column cutover.journal.in_legacy is 'agent_memories says this already
 create index journal_unreplayed on cutover.journal (memory_id) where state in ('intent', 'applied') and not in_legacy;
 create index journal_standing on cutover.journal (native, memory_id) where state in ('intent', 'applied');
 
+-- A way back that is given up has changed the frozen table all the same: what was archived before is not all of it.
+alter table cutover.phase_state add column legacy_changes bigint not null default 0;
+comment on column cutover.phase_state.legacy_changes is 'How often the journal was written into agent_memories while the tenant was in A3: an archive from before does not hold every row.';
+
 -- Put the newest word on each of these memories into legacy. p_final: while writes are held; else ahead of that, where
 -- only a word that stands for good counts: an intent may still be withdrawn, and legacy must not have heard of it.
 create function cutover.replay_words(p_ids uuid[], p_final boolean) returns table (upserted bigint, deleted bigint)
@@ -20,6 +24,11 @@ begin
     perform set_config('cutover.origin', 'replay', true);  -- the capture triggers take no notice, the freeze lets it pass
     -- A purge that is deleting one of these rows ends first, and what it journaled is seen below.
     perform from public.agent_memories a where a.id = any (p_ids) order by a.id for update;
+    -- So does the purge of a workspace, or it waits: a row is not written into one that is going.
+    perform from public.workspaces w
+    where w.id in (select j.workspace_id from cutover.journal j
+                   where j.memory_id = any (p_ids) and j.state in ('intent', 'applied') and not j.native)
+    order by w.id for key share;
     create temporary table replay on commit drop as
         select distinct on (j.memory_id) j.* from cutover.journal j
         where j.memory_id = any (p_ids) and j.state in ('intent', 'applied') order by j.memory_id, j.seq desc;
@@ -50,7 +59,9 @@ begin
     -- A native has left legacy too, where legacy held an earlier form of it.
     delete from public.agent_memories a using pg_temp.replay r
     where a.id = r.memory_id and (r.op = 'forget' or r.native);
-    delete from cutover.tombstone t using pg_temp.replay r where t.memory_id = r.memory_id and r.op = 'upsert';
+    -- Callers go on while this goes ahead: what was deleted after the words above were read stays deleted.
+    delete from cutover.tombstone t using pg_temp.replay r
+    where t.memory_id = r.memory_id and r.op = 'upsert' and t.rev < r.rev;
     insert into cutover.tombstone (memory_id, rev, held_in)
     select r.memory_id, r.rev, array_remove(array[nullif(r.namespace, '')], null) from pg_temp.replay r
     where r.op = 'forget' and not r.native order by r.memory_id
@@ -75,7 +86,12 @@ begin
              from pg_temp.replay r where a.id = r.memory_id and not r.native and r.op = ''upsert''
                and (r.embedding is not null or a.embedding is not null)', v_type);
     end if;
-    delete from cutover.native n using pg_temp.replay r where n.memory_id = r.memory_id and not r.native;
+    -- And what became a native since is one: locked first, so that the words below are read after any change of it.
+    perform from cutover.native n where n.memory_id = any (p_ids) order by n.memory_id for update;
+    delete from cutover.native n using pg_temp.replay r
+    where n.memory_id = r.memory_id and not r.native
+      and not exists (select from cutover.journal j
+                      where j.memory_id = r.memory_id and j.seq > r.seq and j.native and j.state in ('intent', 'applied'));
     update cutover.journal j set in_legacy = true from pg_temp.replay r where j.seq = r.seq;
     drop table pg_temp.replay;
     return next;
@@ -88,6 +104,7 @@ language plpgsql as $$
 declare
     v_phase text := cutover.enter(p_epoch, array['A3']);
     v_ids   uuid[];
+    v_words record;
 begin
     v_ids := array(
         select distinct j.memory_id from cutover.journal j
@@ -96,7 +113,11 @@ begin
         order by j.memory_id limit p_limit);
     seen := cardinality(v_ids);
     last_id := v_ids[seen];
-    select r.upserted + r.deleted into moved from cutover.replay_words(v_ids, false) r;
+    select * into v_words from cutover.replay_words(v_ids, false);
+    moved := v_words.upserted + v_words.deleted;
+    if v_words.upserted > 0 then
+        update cutover.phase_state s set legacy_changes = s.legacy_changes + 1;
+    end if;
     return next;
 end $$;
 

@@ -18,7 +18,6 @@ declare
     v_phase   text := cutover.enter(p_epoch, array['A3']);
     v_ids     uuid[];
     v_adopted integer;
-    v_scans   bigint := cutover.own_scans_from();
 begin
     execute format('select coalesce(array_agg(d.id order by d.id), ''{}'') from ('
                    'select a.id from public.agent_memories a where %s order by a.id limit $2) d',
@@ -43,7 +42,6 @@ begin
               else 'translate(a.embedding::text, ''[]'', ''{}'')::real[]' end)
     using v_ids, p_epoch;
     get diagnostics v_adopted = row_count;
-    perform cutover.note_own_scans(v_scans);
     return query select cardinality(v_ids), v_adopted, v_ids[cardinality(v_ids)];
 end $$;
 
@@ -136,16 +134,12 @@ end $$;
 -- Whether the table has a row that the journal says nothing final about, although the tree can place it. Whoever goes on
 -- without such a row loses it. Exact only while the phase is held still.
 create function cutover.legacy_knows_more() returns boolean
-language plpgsql as $$
-declare
-    v_scans bigint := cutover.own_scans_from();
-    v_more  boolean := exists (
+language plpgsql stable as $$
+begin
+    return exists (
         select from public.agent_memories a
         where not exists (select from cutover.journal j where j.memory_id = a.id and j.state = 'applied')
           and cutover.namespace_of(a.workspace_id, a.scope) is not null);
-begin
-    perform cutover.note_own_scans(v_scans);
-    return v_more;
 end $$;
 comment on function cutover.legacy_knows_more() is 'Names the table itself, also in A4, when a hold that was called off is begun again.';
 

@@ -46,6 +46,7 @@ class Situation:
     database: str
     phase: str
     epoch: int
+    legacy_changes: int
     snapshot_at: str
     server: str
     encoding: str

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cutover.stores.database import Connection, Database
+from cutover.stores.database import Connection, Database, own_work
 
 _CHUNK_SECONDS = 60.0
 
@@ -84,9 +84,10 @@ class DropStore:
 
     async def adopt_chunk(self, epoch: int, after: UUID | None, limit: int) -> tuple[int, int, UUID | None]:
         """Take over the next rows: how many were looked at, how many are new, and the last one's id."""
-        row = await self._database.fetchrow(
-            "select * from cutover.adopt_chunk($1, $2, $3)", epoch, after, limit, timeout=_CHUNK_SECONDS
-        )
+        async with self._database.connection() as connection, own_work(connection):
+            row = await connection.fetchrow(
+                "select * from cutover.adopt_chunk($1, $2, $3)", epoch, after, limit, timeout=_CHUNK_SECONDS
+            )
         assert row is not None  # noqa: S101 - the function gives one row
         return row["scanned"], row["adopted"], row["last_id"]
 
@@ -136,7 +137,8 @@ class DropStore:
 
 async def set_aside(connection: Connection, seconds: float, actor: str, detail: str) -> str:
     """Rename the table for `seconds` of hold, in the caller's transaction; gives its name."""
-    name: str = await connection.fetchval("select cutover.set_legacy_aside($1, $2, $3)", seconds, actor, detail)
+    async with own_work(connection):
+        name: str = await connection.fetchval("select cutover.set_legacy_aside($1, $2, $3)", seconds, actor, detail)
     return name
 
 

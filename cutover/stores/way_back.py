@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from cutover.stores.database import Connection, Database
+from cutover.stores.database import Connection, Database, own_work
 from cutover.stores.sql import query
 
 _CHUNK_SECONDS = 60.0
@@ -43,16 +43,18 @@ class WayBackStore:
 
     async def replay_ahead(self, epoch: int, after: UUID | None, limit: int) -> Chunk:
         """A chunk in A3, in its own transaction; raises `StaleEpoch` in any other phase."""
-        row = await self._database.fetchrow(
-            "select * from cutover.replay_ahead($1, $2, $3)", epoch, after, limit, timeout=_CHUNK_SECONDS
-        )
+        async with self._database.connection() as connection, own_work(connection):
+            row = await connection.fetchrow(
+                "select * from cutover.replay_ahead($1, $2, $3)", epoch, after, limit, timeout=_CHUNK_SECONDS
+            )
         assert row is not None  # noqa: S101 - the function gives one row
         return Chunk(row["seen"], row["moved"] or 0, row["last_id"])
 
     @staticmethod
     async def replay_rest(connection: Connection, *, timeout: float) -> int:
         """What is left, in the step's transaction; gives how many memories that were."""
-        return int(await connection.fetchval("select left_over from cutover.replay_journal()", timeout=timeout))
+        async with own_work(connection):
+            return int(await connection.fetchval("select left_over from cutover.replay_journal()", timeout=timeout))
 
     async def replayed(self, epoch: int) -> Replayed:
         """What a stay in A3 that is over came to."""

@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 
 from cutover.domain.access import CASCADE, REFUSED, UNNAMED, Access
+from cutover.domain.errors import IllegalStep
 from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
+from cutover.stores.drop import DropStore
 from tests.conftest import MakeDatabase
 from tests.integration.digest_scene import digest
 from tests.integration.protocol_scene import Scene, scene
@@ -96,6 +98,11 @@ async def test_our_own_work_is_nobody_elses_and_others_are_seen_counted_and_name
         await s.commit(f"workspace:{CHILD}", "upserted", id=ROWS[3][0])
         await s.create(CHILD, "new")
         await s.quiet()
+        # A way back that is given up, and a step to A4 that is.
+        await s.tenant._way_back.prepare(await s.tenant.phase.reload())
+        await DropStore(s.tenant._database).adopt_chunk((await s.tenant.phase.reload()).epoch, None, 2)
+        with pytest.raises(IllegalStep, match="not taken over"):
+            await DropStore(s.tenant._database).set_aside_again(60.0, "test", "", 500)
         async with somebody(database, "workspace-server") as theirs:
             await theirs.execute("DELETE FROM workspaces WHERE id = $1", STRANGER)
             await theirs.execute("UPDATE workspaces SET parent_id = NULL WHERE id = $1", CHILD)

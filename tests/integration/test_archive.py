@@ -310,7 +310,18 @@ async def test_evidence_says_when_the_archive_no_longer_covers(database: str, tm
             now = await made.evidence()
             assert now is not None
             assert now.covers
-            (tmp_path / "now" / MANIFEST).unlink()
+            await s.create(CHILD, "made in A3")
+            await s.quiet()
+            await s.tenant._way_back.prepare(await s.tenant.phase.reload())  # and then it is given up
+            behind = await made.evidence()
+            assert behind is not None
+            assert not behind.covers
+            assert "given up" in behind.why
+            await create(made, tmp_path / "anew")
+            again = await made.evidence()
+            assert again is not None
+            assert again.covers
+            (tmp_path / "anew" / MANIFEST).unlink()
             gone = await made.evidence()
             assert gone is not None
             assert not gone.covers
