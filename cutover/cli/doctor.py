@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 150_000
 TESTED_SERVERS = range(150_000, 190_000)
+_ON_LEGACY = frozenset({"cutover_capture_row", "cutover_capture_truncate"})
+"""Capture triggers that are on agent_memories itself and go with it."""
 _KV_TRIGGERS = 2
 LARGEST_CLOCK_DIFFERENCE = 2.0
 COLUMNS = ("tenant", "check", "status", "found", "remedy")
@@ -134,8 +136,9 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
         "run a time service on both machines",
         otherwise="warn",
     )
+    dropped = await _dropped(database) if look.has_cutover and not look.has_agent_memories else ""
     tables = {
-        "agent_memories": look.has_agent_memories,
+        "agent_memories": look.has_agent_memories or bool(dropped),
         "workspaces": look.has_workspaces,
         "workspace_auth_tokens": look.has_tokens,
     }
@@ -144,8 +147,9 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
         name,
         "legacy tables",
         not absent,
-        f"missing: {', '.join(absent)}" if absent else "all there",
-        "is DATABASE_URL the tenant's database? workspace-server creates these tables",
+        f"missing: {', '.join(absent)}" if absent else dropped or "all there",
+        "is DATABASE_URL the tenant's database? workspace-server creates these tables"
+        + ("" if look.has_cutover else "; a tenant that was retired has no agent_memories either, and needs no daemon"),
     )
     yield _pgvector(name, look.pgvector_schema, look.pgvector_version, available=look.pgvector_available)
     if own_storage:
@@ -167,11 +171,12 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
         otherwise="warn" if look.stray_rows is None else "fail",
     )
     may = look.has_cutover or look.may_create_schema
+    may_mark = look.may_create_triggers or bool(dropped)
     yield finding(
         name,
         "rights",
-        may and look.may_create_triggers,
-        _rights(may, triggers=look.may_create_triggers),
+        may and may_mark,
+        _rights(may, triggers=may_mark),
         "run as the owner of agent_memories, or: grant create on database …; grant trigger on agent_memories to …",
     )
     if not look.may_see_sessions:
@@ -184,9 +189,26 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
     )
     if not missing:
         capture = await look_at_capture(database)
-        yield _capture(name, str(capture.phase), capture.intact, capture.missing)
+        gone = _ON_LEGACY if dropped else frozenset()
+        missing_triggers = tuple(each for each in capture.missing if each not in gone)
+        yield _capture(name, str(capture.phase), capture.intact, missing_triggers)
         if kv or capture.kv_intact or capture.kv_captured:
             yield _kv(name, capture, wanted=kv)
+
+
+async def _dropped(database: "Database") -> str:
+    """What became of agent_memories in A4; empty when nothing of ours explains that it is not there."""
+    from cutover.stores.drop import DropStore
+
+    try:
+        state = await DropStore(database).state()
+    except CutoverError:  # a schema that is not migrated so far
+        return ""
+    if state.state == "dropped":
+        return "agent_memories was dropped in A4, as it should be"
+    if state.relation and state.state not in ("none", "cancelled"):
+        return f"agent_memories is held as {state.relation}; `cutover drop show`"
+    return ""
 
 
 def _rights(schema: bool, *, triggers: bool) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from cutover.cli import doctor
 from cutover.domain.archive import MANIFEST, MEMORIES
 from cutover.domain.backfill import RowSource
 from cutover.domain.check import Status
@@ -558,6 +559,15 @@ async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwa
                 await Tenant.open(s.options, lambda _: None, stack)
         with pytest.raises(OperatorError, match="nothing to retire"):
             await retire.survey(s.database)
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_doctor_does_not_miss_the_table_that_a4_took_away(database: str, held: bool) -> None:
+    async with in_a4(database, held=held) as (s, _):
+        found = {each.check: each async for each in doctor._database("t", s.database, own_storage=True, kv=False)}
+        assert {each.check for each in found.values() if each.status == "fail"} == set()
+        assert ("is held as" if held else "was dropped in A4") in found["legacy tables"].found
+        assert found["capture triggers"].found == "A4: all in place"
 
 
 @pytest.mark.parametrize("way", ["A3", "held", "marked", "intended"])
