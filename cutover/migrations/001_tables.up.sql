@@ -137,6 +137,7 @@ create table cutover.journal (
 comment on table cutover.journal is 'Intents of writes that legacy does not hold (all of A3; natives from A1): witness for sweeps, source for rollback.';
 comment on column cutover.journal.native is 'Has no v1 form: left out of parity and of the replay into legacy.';
 create index journal_memory on cutover.journal (memory_id, seq desc);
+create index journal_workspace on cutover.journal (workspace_id);
 create index journal_intent on cutover.journal (begun_at) where state = 'intent';
 
 create table cutover.native (

@@ -17,6 +17,8 @@ drop function cutover.freeze_now(text, float8, text, text);
 drop function cutover.freeze_code();
 drop function cutover.refuse_frozen();
 drop function cutover.count_refused(text);
+drop function cutover.free_refused();
+drop function cutover.refused_name(text);
 drop function cutover.freeze_name(integer);
 do $$
 declare

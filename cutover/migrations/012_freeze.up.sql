@@ -96,11 +96,49 @@ begin
     return nullif(rtrim(v_name, '\x00'), '');
 end $$;
 
+-- Free the slots. The caller holds the table, so nobody is being refused meanwhile, except by a freeze that is being made
+-- anew: what he is counted for goes to the name that comes next, in the worst case.
+create function cutover.free_refused() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform from cutover.fold_refused();
+    for s in 1..8 loop
+        for p in 1..6 loop
+            perform setval(format('cutover.freeze_name_%s_%s', s, p)::regclass, 0);
+        end loop;
+    end loop;
+end $$;
+
+-- What fits into a slot: the role whole, if at all possible, and as much of the application's name as is left.
+create function cutover.refused_name(p_writer text) returns bytea
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_role bytea := convert_to(substring(p_writer from '/[^/]*$'), 'UTF8');
+    v_name bytea := convert_to(p_writer, 'UTF8');
+begin
+    if length(v_name) <= 48 or v_role is null then
+        return substr(v_name, 1, 48);
+    end if;
+    -- Not through the middle of a character.
+    v_name := convert_to(left(p_writer, -char_length(substring(p_writer from '/[^/]*$'))), 'UTF8');
+    v_role := substr(v_role, 1, 40);
+    v_name := substr(v_name, 1, 48 - length(v_role));
+    while length(v_name) > 0 loop
+        begin
+            perform convert_from(v_name, 'UTF8');
+            exit;
+        exception when character_not_in_repertoire or untranslatable_character then
+            v_name := substr(v_name, 1, length(v_name) - 1);
+        end;
+    end loop;
+    return v_name || v_role;
+end $$;
+
 -- Count one refused statement of a writer. Nothing here is undone when the statement is.
 create function cutover.count_refused(p_writer text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    v_name bytea := substr(convert_to(p_writer, 'UTF8'), 1, 48);
+    v_name bytea := cutover.refused_name(p_writer);
     v_held bytea;
     v_slot integer := 0;
     v_mine boolean := false;
@@ -205,30 +243,35 @@ declare
     v_number bigint;
     v_until  timestamptz := case when p_mode = 'scream' then clock_timestamp() + make_interval(secs => p_seconds) end;
     v_phase  text := (select s.phase from cutover.phase_state s);
+    v_table  text := cutover.legacy_relation();  -- in A4 it is kept under another name until it is dropped
 begin
+    if v_table is null then
+        raise exception 'agent_memories is gone: there is nothing to freeze' using errcode = 'CU004';
+    end if;
     if p_mode = 'scream' and v_phase not in ('A1', 'A2') then
         raise exception 'a scream test belongs into A1 or A2, the tenant is in %', v_phase using errcode = 'CU004';
     end if;
-    lock table public.agent_memories in share row exclusive mode;
+    execute format('lock table %s in share row exclusive mode', v_table);
     if p_mode = 'scream' and exists (select from cutover.freeze f where f.mode in ('frozen', 'thawing')) then
         raise exception 'agent_memories is frozen already' using errcode = 'CU004';
     end if;
     if exists (select from cutover.freeze f where f.mode = 'scream' and f.until > clock_timestamp()) then
         raise exception 'a scream test is under way' using errcode = 'CU004';
     end if;
+    perform cutover.free_refused();  -- while the freeze before is still the last: whom it refused is written down as its
     update cutover.freeze_log l set ended_at = clock_timestamp(), ended_by = p_actor where l.ended_at is null;
     select coalesce(max(l.number), 0) + 1 into v_number from cutover.freeze_log l;
     insert into cutover.freeze_log (number, mode, since, until, actor, reason)
     values (v_number, p_mode, clock_timestamp(), v_until, p_actor, p_reason);
-    execute format('create or replace trigger cutover_freeze before insert or update or truncate on public.agent_memories'
-                   ' for each statement execute function cutover.refuse_frozen(%L)', v_number);
+    execute format('create or replace trigger cutover_freeze before insert or update or truncate on %s'
+                   ' for each statement execute function cutover.refuse_frozen(%L)', v_table, v_number);
     -- Logical replication writes rows without statements.
-    execute format('create or replace trigger cutover_freeze_row before insert or update on public.agent_memories'
-                   ' for each row execute function cutover.refuse_frozen(%L)', v_number);
-    alter table public.agent_memories enable always trigger cutover_freeze;
-    alter table public.agent_memories enable always trigger cutover_freeze_row;
+    execute format('create or replace trigger cutover_freeze_row before insert or update on %s'
+                   ' for each row execute function cutover.refuse_frozen(%L)', v_table, v_number);
+    execute format('alter table %s enable always trigger cutover_freeze', v_table);
+    execute format('alter table %s enable always trigger cutover_freeze_row', v_table);
     insert into cutover.freeze as f (number, mode, until, actor, reason, table_oid, code)
-    values (v_number, p_mode, v_until, p_actor, p_reason, 'public.agent_memories'::regclass, cutover.freeze_code())
+    values (v_number, p_mode, v_until, p_actor, p_reason, v_table::regclass, cutover.freeze_code())
     on conflict (id) do update set
         number = excluded.number, mode = excluded.mode, until = excluded.until, since = excluded.since,
         actor = excluded.actor, reason = excluded.reason, table_oid = excluded.table_oid, code = excluded.code;

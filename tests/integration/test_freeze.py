@@ -3,12 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
+from cutover.domain.errors import DatabaseFault
 from cutover.domain.events import FreezeLooked, FrozenWritesRefused
 from cutover.domain.phase import Phase
+from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
 from cutover.stores.freeze import FreezeStore
 from tests.integration.lock_scene import Connection
@@ -131,7 +134,7 @@ async def test_attempts_are_counted_and_their_writers_named_once(frozen: tuple[S
     role = await s.database.fetchval("SELECT session_user::text")
     assert counted.pop(f"workspace-server/{role}") == 3
     assert counted.pop(f"psql/{role}") == 1
-    assert counted == {"a" * 48: 2}  # what fits
+    assert counted == {"a" * 39 + "/postgres": 2}  # what fits, and the role whole
     listed = (await s.tenant.freeze.told())["refused"]
     assert [row["attempts"] for row in listed] == [3, 2, 1]
 
@@ -372,3 +375,31 @@ async def test_who_is_refused_is_told_what_is_so(frozen: tuple[Scene, str]) -> N
             assert "plugin now" not in str(refused.value.as_dict())
     finally:
         await writer.close()
+
+
+async def test_refreeze_mends_a_freeze_while_the_table_has_another_name(database: str) -> None:
+    held = replace(DEFAULTS, drop_hold=3600.0)
+    rows = [(uuid.uuid4(), CHILD, "before", "LOCAL")]
+    async with scene(database, phase=Phase.A3, rows=rows, proxied=False, thresholds=held) as s:
+        await s.step(Phase.A4)
+        relation = await s.database.fetchval("SELECT relation FROM cutover.drop_state")
+        await s.database.execute(f'ALTER TABLE "{relation}" DISABLE TRIGGER cutover_freeze')
+        assert not (await s.tenant.freeze.evidence()).intact
+        mended = await s.tenant.freeze.refreeze("operator", "somebody disabled it")
+        assert mended["intact"]
+        with pytest.raises(DatabaseFault):
+            await s.database.execute(f"UPDATE \"{relation}\" SET content = 'x'")
+
+
+async def test_each_freeze_has_its_own_names_and_each_name_its_role(frozen: tuple[Scene, str]) -> None:
+    s, url = frozen
+    for turn in range(2):
+        for number in range(8):
+            writer = await stranger(s, url, f"turn-{turn}-{number}-ä-with-a-name-that-is-longer-than-a-slot-is")
+            with pytest.raises(asyncpg.PostgresError):
+                await writer.execute(INSERT)
+            await writer.close()
+        refused = {each["writer"] for each in (await s.tenant.freeze.told())["refused"]}
+        assert len(refused) == 8, refused
+        assert all(each.startswith(f"turn-{turn}-") and each.endswith("/postgres") for each in refused), refused
+        await s.tenant.freeze.refreeze("operator", "anew")
