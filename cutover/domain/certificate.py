@@ -6,7 +6,7 @@ epoch, under one configuration, and only for as long as nothing that it speaks o
 
 What may change without a certificate becoming void are the measured values of a check that still passes: ages and
 counts move all the time, and the check says where they must stay. A check that got worse, even from pass to warn, is
-something that the approvers have not seen.
+something that the approvers have not seen. So is one that failed (with an override) and fails worse now.
 """
 
 import hashlib
@@ -180,7 +180,7 @@ def void_reason(certificate: Certificate, now: Situation, *, used_in: int | None
             if certificate.thresholds.get(name) != now.thresholds.get(name)
         )
         return f"thresholds changed since it was issued: {', '.join(names)}"
-    return _newer_sweep(certificate, now.sweeps) or _worse_check(certificate, now.checks)
+    return _newer_sweep(certificate, now.sweeps) or _worse_check(certificate, now.checks, now.now)
 
 
 def _newer_sweep(certificate: Certificate, sweeps: Iterable[SweepResult]) -> str | None:
@@ -197,19 +197,44 @@ def _newer_sweep(certificate: Certificate, sweeps: Iterable[SweepResult]) -> str
     return None
 
 
-def _worse_check(certificate: Certificate, checks: Iterable[Check]) -> str | None:
-    known = {check.id: check.status for check in certificate.checks}
+def _worse_check(certificate: Certificate, checks: Iterable[Check], now: datetime) -> str | None:
+    known = {check.id: check for check in certificate.checks}
+    elapsed = (now - certificate.issued_at).total_seconds()
     seen = set()
     for check in checks:
         seen.add(check.id)
         then = known.get(check.id)
         if then is None:
             return f"the gate has a check that it does not speak of: {check.id}"
-        if _RANK[check.status] > _RANK[then]:
-            return f"the check {check.id} was {then.value} and is {check.status.value} now: {check.output}"
+        if _RANK[check.status] > _RANK[then.status]:
+            return f"the check {check.id} was {then.status.value} and is {check.status.value} now: {check.output}"
+        if check.status is Status.FAIL and not _at_most_as_bad(then, CheckResult.of(check), elapsed):
+            measured = f"{then.measured} and measures {CheckResult.of(check).measured} now ({check.observed_unit})"
+            return (
+                f"the check {check.id} fails in another way than was approved: it measured {measured}: {check.output}"
+            )
     if missing := sorted(known.keys() - seen):
         return f"the gate no longer has the check {missing[0]}"
     return None
+
+
+def _at_most_as_bad(then: CheckResult, now: CheckResult, elapsed: float) -> bool:
+    """Of two failures. The threshold says which way a number is worse; what cannot be compared must be equal. Ages are
+    in seconds and grow by the `elapsed` ones by themselves."""
+    if then.measured == now.measured:
+        return True
+    if then.threshold != now.threshold or not (_is_number(then.measured) and _is_number(now.measured)):
+        return False
+    if now.threshold.startswith((">", "≥")):
+        return bool(now.measured >= then.measured)
+    if now.threshold.startswith(("<", "=", "≤")):
+        grown = elapsed + 1.0 if now.unit == "seconds" else 0.0
+        return bool(now.measured <= then.measured + grown)
+    return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def approvals_for(target: Phase, override: str | None) -> int:

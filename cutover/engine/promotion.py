@@ -234,11 +234,13 @@ class Promotion:
         return found[0]
 
     async def _newest_good(self, target: Phase, situation: Situation) -> KeptCertificate | None:
-        """The newest that can be used, or None where there is none; raises for one that only lacks approvals."""
+        """The newest plain one that can be used, or None where there is none; raises for one that only lacks approvals.
+        One with an override is used where it is named, and nowhere else: it leaves its mark on the phase for ever."""
         live = [
             kept
             for kept in await self._store.recent(_LOOKED_THROUGH)
             if kept.certificate.target is target
+            and kept.certificate.override is None
             and void_reason(kept.certificate, situation, used_in=kept.used_in) is None
         ]
         for kept in live:

@@ -98,10 +98,45 @@ def test_it_is_used_once() -> None:
 @pytest.mark.parametrize(("then", "now"), list(itertools.product(Status, Status)))
 def test_a_check_may_stay_or_get_better_and_nothing_else(then: Status, now: Status) -> None:
     """With an override, a check that failed when it was approved may fail still."""
-    made = certificate(checks=(CheckResult("database", then, None, "", ""),), override="because")
+    made = certificate(checks=(CheckResult("database", then, True, "boolean", "true"),), override="because")
     worse = [Status.PASS, Status.WARN, Status.FAIL].index(now) > [Status.PASS, Status.WARN, Status.FAIL].index(then)
     reason = void_reason(made, replace(NOW, checks=(replace(CHECKS[0], status=now),)))
     assert (reason is not None) == worse
+
+
+@pytest.mark.parametrize(
+    ("unit", "threshold", "then", "now", "good"),
+    [
+        ("rows", "= 0", 1, 1, True),
+        ("rows", "= 0", 5, 1, True),
+        ("rows", "= 0", 1, 2, False),
+        ("rows", "= 0", 1, 5001, False),
+        ("rows", "<= 100", 200, 150, True),
+        ("rows", "<= 100", 200, 201, False),
+        ("ratio", ">= 0.995", 0.9, 0.95, True),
+        ("ratio", ">= 0.995", 0.9, 0.89, False),
+        ("seconds", "<= 60", 100, 400.5, True),  # 300 s later, it is so much older
+        ("seconds", "<= 60", 100, 402, False),
+        ("seconds", ">= 60", 10, 9, False),
+        ("outcome", "clean", "divergent", "divergent", True),
+        ("outcome", "clean", "partial", "divergent", False),
+        ("names", "none", ("a",), ("a",), True),
+        ("names", "none", ("a",), ("a", "b"), False),
+        ("rows", "= 0", None, 1, False),
+        ("rows", "= 0", 1, None, False),
+        ("rows", "no more than usual", 1, 0, False),
+    ],
+)
+def test_a_check_that_failed_may_fail_at_most_as_badly(
+    unit: str, threshold: str, then: Any, now: Any, good: bool
+) -> None:
+    """What the approvers of an override have seen is a number, not only that it was too high."""
+    failed = Check("x", Status.FAIL, then, unit, threshold, "it fails")
+    made = certificate(checks=(CheckResult.of(failed),), override="because")
+    reason = void_reason(made, replace(NOW, checks=(replace(failed, observed_value=now),)))
+    assert (reason is None) == good
+    if reason is not None:
+        assert "fails in another way than was approved" in reason
 
 
 def test_it_expires_at_the_moment_it_says_and_not_before() -> None:
