@@ -11,7 +11,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
-from cutover.cli.phase_approval import approve, certificates, certify, token_option
+from cutover.cli.phase_approval import approve, certificate, certificates, certify, one_certificate, tell, token_option
 from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
@@ -36,6 +36,7 @@ phase.add_command(show)
 phase.add_command(check)
 phase.add_command(certify)
 phase.add_command(approve)
+phase.add_command(certificate)
 phase.add_command(certificates)
 phase.add_command(scream_test)
 phase.add_command(refreeze)
@@ -45,7 +46,11 @@ phase.add_command(thaw)
 
 @phase.command()
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase]))
-@click.option("--certificate", metavar="HASH", help="What to consume. Default: the newest good one for the target.")
+@click.option(
+    "--certificate",
+    metavar="HASH",
+    help="What to consume. Default: the newest without an override that is approved; A1, A2: a new one.",
+)
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")
 @click.option("--dry-run", is_flag=True, help="Print the ordered steps with what each checks, and change nothing.")
@@ -99,6 +104,9 @@ def _change(
         if dry_run:
             _show_plan(ops, wanted, form)
             return
+        if direction > 0 and (used := _to_consume(ops, wanted, more.get("certificate"))) is not None:
+            tell(used)
+            more = {**more, "certificate": used["hash"]}
         confirm(
             yes,
             f"Tenant {status.get('tenant')} goes from {current} ({current.meaning}) to {wanted} ({wanted.meaning}).",
@@ -141,6 +149,23 @@ def _followed(ops: "Ops", path: str, body: dict[str, Any]) -> dict[str, Any]:
     if "error" in came:
         raise came["error"]
     return dict(came["answer"])
+
+
+def _to_consume(ops: "Ops", wanted: Phase, named: str | None) -> dict[str, Any] | None:
+    """What the step will consume, so that it is seen before; None: one is issued on the way, or the daemon refuses."""
+    if named is not None:
+        return one_certificate(ops, named)
+    good = [
+        each
+        for each in ops.get("/api/v1/phase/certificates?limit=200")["certificates"]
+        if each["target"] == wanted.value and not each["void"] and not each["approvals_missing"]
+    ]
+    for each in good:
+        if each["override"]:
+            say(f"certificate {each['hash'][:12]} goes past a closed gate, so it is used only when it is named: "
+                f"--certificate {each['hash'][:12]}")  # fmt: skip
+    plain: list[dict[str, Any]] = [each for each in good if not each["override"]]
+    return plain[0] if plain else None
 
 
 def _show_plan(ops: "Ops", wanted: Phase, form: str) -> None:

@@ -1,12 +1,17 @@
-"""`cutover phase certify|approve|certificates`: the proof that a promotion consumes, and who stands for it."""
+"""`cutover phase certify|approve|certificate|certificates`: what a promotion consumes, and who stands for it."""
 
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.domain.phase import Phase
+
+if TYPE_CHECKING:
+    from cutover.cli.ops_client import Ops
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -53,17 +58,36 @@ def certify(
 @yes_option
 @output_option
 def approve(certificate: str, name: str, token_file: str | None, tenant: str | None, yes: bool, form: str) -> None:
-    """Stand for a certificate. HASH may be its first 8 digits or more; the token must be NAME's."""
+    """Stand for a certificate, having seen what it says. HASH may be its first 8 digits or more; the token must be
+    NAME's."""
     from cutover.cli.ops_client import Ops
 
-    confirm(yes, f"{name} approves certificate {certificate}.")
     with Ops(tenant=tenant, timeout=60.0, token_file=token_file) as ops:
-        made = ops.post("/api/v1/phase/approve", {"certificate": certificate, "name": name})
+        shown = one_certificate(ops, certificate)
+        tell(shown)
+        confirm(yes, f"{name} approves certificate {shown['hash'][:12]} for the step to {shown['target']}.")
+        made = ops.post("/api/v1/phase/approve", {"certificate": shown["hash"], "name": name})
     emit(made if form in ("json", "yaml") else _facts(made), form)
     if missing := made["approvals_missing"]:
         say(f"{missing} more must approve it", "yellow")
     else:
-        say(f"it can be used: cutover phase promote {made['target']}")
+        say(f"it can be used: cutover phase promote {made['target']} --certificate {made['hash'][:12]}")
+
+
+@click.command()
+@click.argument("certificate", metavar="HASH")
+@tenant_option
+@output_option
+def certificate(certificate: str, tenant: str | None, form: str) -> None:
+    """Show one certificate. HASH may be its first 8 digits or more. Exit 3 when it is void."""
+    from cutover.cli.ops_client import Ops
+
+    with Ops(tenant=tenant, timeout=60.0) as ops:
+        made = one_certificate(ops, certificate)
+    emit(made if form in ("json", "yaml") else {**_facts(made), "void": made["void"]}, form)
+    if made["void"]:
+        say(f"it is void: {made['void']}", "yellow")
+        raise click.exceptions.Exit(DIVERGENT)
 
 
 @click.command()
@@ -79,7 +103,7 @@ def certificates(limit: int, tenant: str | None, form: str) -> None:
     if form in ("json", "yaml"):
         emit(kept, form)
         return
-    columns = ("hash", "target", "requested_by", "approvals", "override", "valid")
+    columns = ("hash", "target", "requested_by", "approvals", "override", "failed", "loosened", "valid")
     emit([_line(each) for each in kept], form, columns)
 
 
@@ -90,6 +114,8 @@ def _line(made: dict[str, Any]) -> dict[str, Any]:
         "requested_by": made["requested_by"],
         "approvals": _approvals(made),
         "override": made["override"],
+        "failed": ", ".join(made["failed"]) or None,
+        "loosened": len(made["loosened"]) or None,
         "valid": f"void: {made['void']}" if made["void"] else f"until {made['expires_at'][:19]}Z",
     }
 
@@ -102,11 +128,43 @@ def _facts(made: dict[str, Any]) -> dict[str, Any]:
         "epoch": made["epoch"],
         "requested_by": made["requested_by"],
         "override": made["override"],
-        "failed": made["failed"],
+        "failed": "; ".join(_failing(each) for each in made["failing"]) or None,
         "loosened": "; ".join(made["loosened"]) or None,
         "approvals": _approvals(made),
         "valid_until": made["expires_at"],
     }
+
+
+def one_certificate(ops: "Ops", beginning: str) -> dict[str, Any]:
+    """The certificate whose hash begins so; fails where that is no hash, or none's."""
+    if re.fullmatch("[0-9A-Fa-f]{8,64}", beginning) is None:
+        raise CommandFailed(
+            f"{beginning!r} is not the hash of a certificate",
+            "a hash, or its beginning, is 8 to 64 hexadecimal digits",
+            "cutover phase certificates",
+        )
+    found: dict[str, Any] = ops.get(f"/api/v1/phase/certificates/{beginning}")
+    return found
+
+
+def tell(made: dict[str, Any]) -> None:
+    """Everything that somebody should know who stands for it or uses it, in sentences on stderr."""
+    say(f"certificate {made['hash'][:12]}: {made['phase']} to {made['target']} in epoch {made['epoch']}, asked for by "
+        f"{made['requested_by']}, {_valid(made)}; approvals: {_approvals(made)}")  # fmt: skip
+    if made["override"]:
+        say(f"  the gate is closed, and it goes past it: {made['override']}", "yellow")
+    for each in made["failing"]:
+        say(f"  fails: {_failing(each)}", "yellow")
+    for words in made["loosened"]:
+        say(f"  {words}", "yellow")
+
+
+def _failing(each: dict[str, Any]) -> str:
+    return f"{each['id']} measured {each['measured']} {each['unit']}, asked for {each['threshold']}"
+
+
+def _valid(made: dict[str, Any]) -> str:
+    return f"void: {made['void']}" if made["void"] else f"valid until {made['expires_at'][:19]}Z"
 
 
 def _approvals(made: dict[str, Any]) -> str:

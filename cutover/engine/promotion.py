@@ -89,6 +89,11 @@ class Promotion:
         told = [_shown(kept, await self._void(kept, looks)) for kept in await self._store.recent(limit)]
         return {"tenant": self._tenant, "certificates": told}
 
+    async def certificate(self, beginning: str) -> dict[str, Any]:
+        """The one whose hash begins so, with everything that an approver should have seen."""
+        kept = await self._one(beginning)
+        return _shown(kept, await self._void(kept))
+
     # -- steps -------------------------------------------------------------------------------------------------------
 
     async def promote(
@@ -335,6 +340,11 @@ def _shown(kept: KeptCertificate, void: str | None) -> dict[str, Any]:
         "override": certificate.override,
         "loosened": list(certificate.loosened),
         "failed": list(certificate.failed),
+        "failing": [
+            {"id": each.id, "measured": each.measured, "unit": each.unit, "threshold": each.threshold}
+            for each in certificate.checks
+            if each.status is Status.FAIL
+        ],
         "checks": {check.id: check.status.value for check in certificate.checks},
         "sweeps": [{"kind": s.kind, "run": s.run, **s.found} for s in certificate.sweeps],
         "issued_at": certificate.issued_at.isoformat(),

@@ -4,6 +4,7 @@ Whoever holds the token is who asks and who approves. A body's `actor` (the pers
 with a step, but it is refused where it could pass for somebody else: with a certificate or an approval.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,7 @@ class OpsPhase:
         yield "GET", "phase", self.show
         yield "GET", "phase/plan", self.plan
         yield "GET", "phase/certificates", self.certificates
+        yield "GET", "phase/certificates/{certificate}", self.certificate
         yield "POST", "phase/certify", self.certify
         yield "POST", "phase/approve", self.approve
         yield "POST", "phase/promote", self.promote
@@ -98,6 +100,15 @@ class OpsPhase:
         """`GET phase/certificates?limit=`: newest first, with approvals and why each is void, if it is."""
         asked = parse_query(CertificatesQuery, call)
         return json_response(200, await call.tenant.promotion.certificates(asked.limit), NO_STORE)
+
+    async def certificate(self, call: Call[OpsTenant]) -> web.StreamResponse:
+        """`GET phase/certificates/{certificate}`: one, by its hash or the first 8 digits or more; 404 for none."""
+        beginning = call.request.match_info["certificate"]
+        if re.fullmatch(_HASH, beginning) is None:
+            raise InvalidRequest(
+                "the certificate in the path is not 8 to 64 hexadecimal digits", next_step="cutover phase certificates"
+            )
+        return json_response(200, await call.tenant.promotion.certificate(beginning), NO_STORE)
 
     async def certify(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`POST phase/certify` `{target?, override?}`: 201 with the certificate; 409 with the checks that fail."""

@@ -59,7 +59,9 @@ def translate(error: Exception) -> CutoverError:
         if state == SQLSTATE_NOT_NOW:
             return IllegalStep(str(getattr(error, "message", "")), next_step="cutover phase show")
         if state == SQLSTATE_VOID:
-            return CertificateVoid("the certificate is not, or no longer, good for this")
+            return CertificateVoid(
+                f"the database refuses it: {getattr(error, 'message', '')}", next_step="cutover phase certificates"
+            )
         if state in _LOCK_STATES:
             return LockTimeout(f"the database could not give a lock in time ({state})", next_step="try again")
         if isinstance(error, asyncpg.QueryCanceledError):

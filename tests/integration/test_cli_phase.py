@@ -61,6 +61,10 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     early = command("phase", "promote", "A1", "--certificate", made, "--yes")
     assert early.returncode == 3
     assert "lacks 2 approvals" in early.stderr
+    seen = ada("phase", "approve", made, "--as", "ada")
+    assert seen.returncode == 2
+    for words in ("asked for by edsger", "valid until", "the window closes tonight", "loosened from", "give --yes"):
+        assert words in seen.stderr, "an approver sees what it is before the question"
     somebody_else = ada("phase", "approve", made, "--as", "grace", "--yes")
     assert somebody_else.returncode == 1
     assert "this token is ada's, so it cannot approve as grace" in somebody_else.stderr
@@ -83,7 +87,13 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     assert (line["target"], line["requested_by"]) == ("A1", "edsger")
     assert line["valid"].startswith("until ")
 
-    done = command("phase", "promote", "A1", "--yes", "-o", "json")
+    for line_of in (listed[1], command("phase", "certificate", made[:8], "-o", "tsv").stdout):
+        assert "the window closes tonight" in line_of
+    unsure = command("phase", "promote", "A1", "--certificate", made[:8])
+    assert unsure.returncode == 2
+    for words in (made[:12], "asked for by edsger", "the window closes tonight", "loosened from", "give --yes"):
+        assert words in unsure.stderr, "what is consumed is seen before the question"
+    done = command("phase", "promote", "A1", "--certificate", made[:8], "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["certificate"]["hash"] == made
     assert "the window closes tonight" in done.stderr
@@ -94,6 +104,9 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     assert "the window closes tonight" in command("phase", "show").stdout
     (kept,) = [each for each in command.json("phase", "certificates") if each["hash"] == made]
     assert "used already" in kept["void"]
+    used = command("phase", "certificate", made[:8])
+    assert used.returncode == 3
+    assert "it is void: it was used already" in used.stderr
 
     assert command("phase", "rollback", "--yes").returncode == 0
     shown = command("status", "-o", "tsv").stdout.splitlines()

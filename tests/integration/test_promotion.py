@@ -116,12 +116,19 @@ async def test_an_override_needs_two_people_other_than_the_requester_and_is_show
     assert "requester cannot approve" in (await ops.approve("ada", certificate, 409))["error"]
     assert (await ops.approve("grace", certificate))["approvals_missing"] == 1
     assert "approved it already" in (await ops.approve("grace", certificate[:8], 409))["error"]
-    told = await ops.promote(None, 409)  # the newest one is meant, and it says what it lacks
+    told = await ops.promote(certificate, 409)  # and it says what it lacks
     assert "lacks 1 approval" in told["error"]
     assert certificate[:12] in told["next"]
     approved = await ops.approve("edsger", certificate[:8])
     assert [each["approver"] for each in approved["approvals"]] == ["grace", "edsger"]
-    changed = await ops.promote(None, 200)
+    assert (await ops.get(f"phase/certificates/{certificate[:8]}"))["override"] == "the window closes tonight"
+    plain = (await ops.promote(None, 200))["certificate"]
+    assert (plain["override"], plain["hash"] != certificate) == (None, True), "an override is used when it is named"
+    await back_to_a0(running)
+    certificate = await ops.certify(by="ada", override="the window closes tonight")
+    for name in ("grace", "edsger"):
+        await ops.approve(name, certificate)
+    changed = await ops.promote(certificate, 200)
     assert changed["certificate"]["hash"] == certificate
 
     for path in ("status", "phase"):
