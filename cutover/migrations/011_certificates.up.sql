@@ -61,6 +61,26 @@ end $$;
 create trigger check_approval before insert on cutover.approval
     for each row execute function cutover.check_approval();
 
+-- What the last sweep of each kind came to: only the facts that a certificate is bound to. A recall sweep's overlap is
+-- another number every time; the gate's own check says how low it may be.
+create function cutover.newest_sweeps() returns table (kind text, id uuid, found jsonb)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+SELECT 'count' AS kind, r.id, jsonb_build_object('outcome', r.outcome -> 'outcome', 'unexplained', r.outcome -> 'unexplained') AS found
+FROM (SELECT id, outcome FROM cutover.task_run
+      WHERE kind = 'sweep.count' AND state = 'finished' ORDER BY started_at DESC LIMIT 1) r
+UNION ALL
+SELECT 'digest', r.id, jsonb_build_object('outcome', r.outcome -> 'outcome', 'trusted', r.outcome -> 'trusted',
+                                          'coverage', r.outcome -> 'coverage')
+FROM (SELECT id, outcome FROM cutover.task_run
+      WHERE kind = 'sweep.digest' AND state = 'finished' AND (outcome ->> 'full')::boolean AND outcome ? 'epoch'
+      ORDER BY started_at DESC LIMIT 1) r
+UNION ALL
+SELECT 'recall', r.id, jsonb_build_object('outcome', r.outcome -> 'outcome', 'visibility', r.outcome -> 'visibility')
+FROM (SELECT id, outcome FROM cutover.task_run
+      WHERE kind = 'sweep.recall' AND state = 'finished' AND outcome ->> 'outcome' <> 'not_applicable'
+      ORDER BY started_at DESC LIMIT 1) r
+$$;
+
 -- In the transaction of the step: raises unless the certificate is good for exactly this step.
 create function cutover.consume_certificate(
     p_hash bytea, p_from text, p_to text, p_epoch bigint, out override text, out loosened text[], out approvers text[]
@@ -74,6 +94,13 @@ begin
     end if;
     if clock_timestamp() >= c.expires_at then
         raise exception 'the certificate has expired' using errcode = 'CU005';
+    end if;
+    -- What ended while writes were held back has been judged by nobody.
+    if exists (
+        select from cutover.newest_sweeps() n
+        full join jsonb_to_recordset(c.body::jsonb -> 'sweeps') as s (kind text, found jsonb) using (kind)
+        where n.found is distinct from s.found) then
+        raise exception 'a newer sweep found something else' using errcode = 'CU005';
     end if;
     approvers := array(select a.approver from cutover.approval a where a.certificate = p_hash order by a.seq);
     if cardinality(approvers) < 2 and (c.override is not null or c.target in ('A3', 'A4')) then

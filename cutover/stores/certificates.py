@@ -59,7 +59,7 @@ class CertificateStore:
 
     async def sweeps(self) -> tuple[SweepResult, ...]:
         """What the last sweep of each kind came to."""
-        rows = await self._database.fetch(query("certificates_sweeps"))
+        rows = await self._database.fetch("select kind, id, found from cutover.newest_sweeps()")
         return tuple(SweepResult(row["kind"], str(row["id"]), json.loads(row["found"])) for row in rows)
 
     async def issue(self, certificate: Certificate) -> None:

@@ -51,7 +51,7 @@ async def filled(url: str) -> AsyncIterator[Database]:
         run = await Runs(database).begin("backfill", "test", {})
         await Runs(database).checkpoint(run, {"scanned": 1})
         kept = CertificateStore(database)
-        await kept.issue(made := certificate(await kept.now()))
+        await kept.issue(made := certificate(await kept.now(), sweeps=()))
         await kept.approve(made.hash, "grace")
         await database.execute("SELECT cutover.set_phase(1, 'A1', 'test', 'test', $1)", bytes.fromhex(made.hash))
         yield database

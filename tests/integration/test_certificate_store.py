@@ -1,6 +1,6 @@
 """What PostgreSQL holds to of certificates, whatever the code above it thinks (migration 011)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ async def db(database: str) -> AsyncIterator[Database]:
 
 async def issued(db: Database, **changes: Any) -> Certificate:
     store = CertificateStore(db)
-    made = certificate(await store.now() - timedelta(seconds=1), **changes)
+    made = certificate(await store.now() - timedelta(seconds=1), **{"sweeps": (), **changes})
     await store.issue(made)
     return made
 
@@ -138,6 +138,34 @@ async def test_the_event_says_who_approved(strict: Database) -> None:
     assert await step(strict, 1, Phase.A1, made) == 2
     assert await strict.fetchval("SELECT approvers FROM cutover.phase_event") == ["grace", "edsger"]
     assert "grace" in await strict.fetchval("SELECT cutover.phase_event_text(e) FROM cutover.phase_event e")
+
+
+async def step_under_which(db: Database, made: Certificate, happens: Callable[[], Awaitable[None]]) -> None:
+    async with db.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(cutover.phase_lock_key())")
+        await happens()
+        await Ledger.set_phase(connection, 1, Phase.A1, "ada", "why", made.hash)
+
+
+@pytest.mark.parametrize("kind", ["count", "digest"])
+async def test_a_sweep_that_ended_after_the_judging_stops_the_step_in_its_own_transaction(
+    db: Database, kind: str
+) -> None:
+    """Writes are held, the gate was judged before: nobody but the database looks now."""
+    runs, clean = Runs(db), {"outcome": "clean", "unexplained": 0, "trusted": True, "full": True, "epoch": 1}
+
+    async def swept(**found: Any) -> None:
+        await runs.finish(
+            await runs.begin(f"sweep.{kind}", "test", {}), "finished", {**clean, "coverage": 0.1, **found}
+        )
+
+    await swept()
+    made = await issued(db, sweeps=await CertificateStore(db).sweeps())
+    await swept()  # the same again
+    with pytest.raises(CertificateVoid, match="newer sweep"):
+        await step_under_which(db, made, lambda: swept(outcome="divergent"))
+    await swept()
+    assert await step(db, 1, Phase.A1, made) == 2
 
 
 async def undone(db: Database, consumed: Certificate) -> None:
