@@ -26,7 +26,7 @@ from cutover.stores.runs import Runs
 
 KIND = "drop"
 _ROWS = 2_000
-_LOCK_TIMEOUT_MS = 500
+_LOCK_TIMEOUT_MS = 100
 _ATTEMPTS = 10
 _LOOK_SECONDS = 1.0
 _BLOCKED_SECONDS = 60.0
@@ -158,7 +158,10 @@ class DropKeeper:
             return "", ""
         if dependants:
             return f"depends on it: {', '.join(dependants)}", "cutover drop show (change or drop what depends on it)"
-        seen = await self._archives.evidence()
+        try:
+            seen = await self._archives.evidence()
+        except OperatorError as error:  # its files cannot be looked at
+            return error.message, error.next_step
         if seen is None or seen.lacks:
             return "no archive has been written" if seen is None else seen.lacks, _ARCHIVE
         if not state.blocked:
@@ -204,7 +207,7 @@ class DropKeeper:
             wait = _LOOK_SECONDS
             try:
                 self._archives.ended.clear()
-                self.last = state = await self._store.state()
+                self.last = state = await self._store.look()
                 if state.state == "aside" and state.remaining == 0:
                     async with self._changing:
                         if not await self._carry_out():
@@ -226,7 +229,8 @@ class DropKeeper:
             return False
         await self._store.note("dropping", _DAEMON)
         try:
-            await self._with_locks(lambda: self._store.drop(_DAEMON, _LOCK_TIMEOUT_MS))
+            # Once a round: whoever reads the held table may do so for long, and nobody else is to feel that.
+            await self._store.drop(_DAEMON, _LOCK_TIMEOUT_MS)
         except CutoverError as error:
             await self._blocked(error.message)
             return False

@@ -223,13 +223,20 @@ comment on table cutover.soak_event is 'Append-only: when the soak clock began a
 comment on column cutover.soak_event.green_seconds is 'What the clock had come to before.';
 select cutover.make_append_only('cutover.soak_event');
 
+-- The stay in which a run began, by number: a time would be wrong for a day when the clock was, as the phase was entered.
+create function cutover.present_epoch() returns bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$ select s.epoch from cutover.phase_state s $$;
+alter table cutover.task_run add column epoch bigint;
+alter table cutover.task_run alter column epoch set default cutover.present_epoch();
+comment on column cutover.task_run.epoch is 'The epoch in which it began; null: before this was recorded.';
+
 -- A sweep counts for the stay in which it began and ended. The time is this database's, whatever the outcome says.
 create function cutover.feed_soak() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     insert into cutover.soak_feed (run_id, epoch, kind, outcome, ended_at)
     select new.id, s.epoch, new.kind, coalesce(new.outcome, '{}'), new.finished_at
-    from cutover.phase_state s where s.phase = 'A3' and new.started_at >= s.entered_at;
+    from cutover.phase_state s where s.phase = 'A3' and new.epoch = s.epoch;
     return null;
 end $$;
 create trigger feed_soak after update of state on cutover.task_run for each row

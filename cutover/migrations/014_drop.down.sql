@@ -3,6 +3,8 @@ drop function cutover.legacy_dependants(), cutover.drop_legacy(text), cutover.ta
     cutover.set_legacy_aside(float8, text, text), cutover.legacy_knows_more(), cutover.release_held_rows(), cutover.look_past_legacy(),
     cutover.legacy_relation(), cutover.disown(bigint, integer), cutover.adopt_chunk(bigint, uuid, integer);
 drop view cutover.drop_state;
+drop function cutover.look_at_hold();
+drop table cutover.drop_hold;
 drop table cutover.drop_event;
 drop sequence cutover.adoption_seq;
 drop index cutover.journal_adopted;

@@ -76,12 +76,32 @@ comment on column cutover.drop_event.relation is 'No secret: the name that the t
 comment on column cutover.drop_event.hold_until is 'Not dropped before this, by the clock of the database.';
 select cutover.make_append_only('cutover.drop_event');
 
+-- How long the table has been held, added up from looks: a clock that jumps ahead does not end the hold.
+create table cutover.drop_hold (
+    event_seq bigint primary key,
+    seconds   double precision not null,
+    held      double precision not null default 0,
+    looked_at timestamptz not null default clock_timestamp()
+);
+comment on table cutover.drop_hold is 'One row for each hold: how long it is to last, and how long it has lasted while somebody looked.';
+comment on column cutover.drop_hold.event_seq is 'The drop_event that began it.';
+comment on column cutover.drop_hold.held is 'Seconds. A look adds what lies between it and the one before, and never more than a minute.';
+
+create function cutover.look_at_hold() returns void
+language sql as $$
+    update cutover.drop_hold h set
+        held = h.held + least(greatest(extract(epoch from clock_timestamp() - h.looked_at)::float8, 0), 60),
+        looked_at = clock_timestamp()
+    where h.event_seq = (select max(d.seq) from cutover.drop_event d where d.event in ('aside', 'cancelled', 'dropped'))
+$$;
+
 -- Where the drop stands: the newest event that changed something. No row: nothing was begun.
 create view cutover.drop_state as
 select d.event as state, d.relation, d.hold_until, d.actor, d.at,
-       greatest(extract(epoch from d.hold_until - clock_timestamp()), 0)::float8 as remaining,
+       greatest(extract(epoch from d.hold_until - clock_timestamp())::float8, h.seconds - h.held, 0) as remaining,
        (select b.detail from cutover.drop_event b where b.event = 'blocked' and b.seq > d.seq order by b.seq desc limit 1) as blocked
-from cutover.drop_event d where d.event in ('aside', 'cancelled', 'dropped') order by d.seq desc limit 1;
+from cutover.drop_event d left join cutover.drop_hold h on h.event_seq = d.seq
+where d.event in ('aside', 'cancelled', 'dropped') order by d.seq desc limit 1;
 comment on view cutover.drop_state is 'Where the drop stands now. blocked: why the last try to drop did not come to it.';
 
 -- The legacy table as it is called now, quoted and with its schema, or null when there is none.
@@ -149,6 +169,7 @@ create function cutover.set_legacy_aside(p_seconds float8, p_actor text, p_detai
 language plpgsql as $$
 declare
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_seconds);
+    v_seq   bigint;
     v_name  text := 'agent_memories_dropped_after_' || to_char(v_until at time zone 'UTC', 'YYYYMMDD_HH24MISS') || '_utc';
 begin
     -- Before the table is locked: readers need not wait for this, and what may still go on meanwhile is deleting.
@@ -159,7 +180,8 @@ begin
     lock table public.workspaces in share row exclusive mode;
     lock table public.agent_memories in access exclusive mode;
     insert into cutover.drop_event (event, relation, hold_until, actor, detail)
-    values ('aside', v_name, v_until, p_actor, p_detail);
+    values ('aside', v_name, v_until, p_actor, p_detail) returning seq into v_seq;
+    insert into cutover.drop_hold (event_seq, seconds) values (v_seq, p_seconds);
     if to_regclass('cutover.legacy_stand_in') is null then
         create table cutover.legacy_stand_in (like public.agent_memories including generated);
         alter table cutover.legacy_stand_in add constraint always_empty check (false);
@@ -173,7 +195,8 @@ begin
     return v_name;
 end $$;
 
--- The hold is called off: the table has its name again, still frozen. The functions go on without it.
+-- The hold is called off: the table has its name again, still frozen. The functions go on without it. The table is locked
+-- first: whoever reads it for long (a dump) must not make everybody wait at workspaces.
 create function cutover.take_legacy_back(p_actor text, p_detail text) returns boolean
 language plpgsql as $$
 declare
@@ -182,21 +205,27 @@ begin
     if v_name is null then
         return false;
     end if;
+    if to_regclass('public.agent_memories') is not null then
+        raise exception 'another public.agent_memories was made meanwhile' using errcode = 'CU004';
+    end if;
+    execute format('lock table public.%I in access exclusive mode', v_name);
     insert into cutover.drop_event (event, relation, actor, detail) values ('cancelled', v_name, p_actor, p_detail);
     drop trigger if exists cutover_hold_workspace_delete on public.workspaces;
     execute format('alter table public.%I rename to agent_memories', v_name);
     return true;
 end $$;
 
--- The drop itself, without CASCADE: what depends on the table stops it. Not before the hold is over.
+-- The drop itself, without CASCADE: what depends on the table stops it. Not before the hold is over. The table is locked
+-- first, as above.
 create function cutover.drop_legacy(p_actor text) returns boolean
 language plpgsql as $$
 declare
-    v_name text := (select d.relation from cutover.drop_state d where d.state = 'aside' and d.hold_until <= clock_timestamp());
+    v_name text := (select d.relation from cutover.drop_state d where d.state = 'aside' and d.remaining <= 0);
 begin
     if v_name is null then
         return false;
     end if;
+    execute format('lock table public.%I in access exclusive mode', v_name);
     drop trigger if exists cutover_hold_workspace_delete on public.workspaces;
     execute format('drop table public.%I', v_name);
     insert into cutover.drop_event (event, relation, actor) values ('dropped', v_name, p_actor);
@@ -247,6 +276,10 @@ language sql stable as $$
         select 'column', a.attrelid::regclass::text || '.' || a.attname
         from pg_attribute a join pg_class c on c.oid = a.attrelid join legacy l on c.oid <> l.oid
         where a.atttypid in (select t.oid from columns_of t) and not a.attisdropped and c.relkind in ('r', 'p', 'm', 'f', 'c')
+        union
+        -- Whoever made it believes in agent_memories still; and the held table could not have its name back.
+        select 'another table', 'agent_memories in schema public, made during the hold'
+        from cutover.drop_state d where d.state = 'aside' and to_regclass('public."agent_memories"') is not null
     )
     select f.kind, f.name from found f order by f.kind, f.name
 $$;

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from cutover.domain.errors import OperatorError
 from cutover.stores.database import Connection, Database, own_work
 
 _CHUNK_SECONDS = 60.0
@@ -70,6 +71,11 @@ class DropStore:
             row["blocked"] or "",
         )  # fmt: skip
 
+    async def look(self) -> DropState:
+        """The same, and the hold is that much longer: what lies between two looks counts, up to a minute."""
+        await self._database.execute("select cutover.look_at_hold()")
+        return await self.state()
+
     async def history(self) -> list[dict[str, Any]]:
         """Every recorded step, oldest first."""
         rows = await self._database.fetch(
@@ -123,9 +129,18 @@ class DropStore:
             return bool(await connection.fetchval("select cutover.drop_legacy($1)", actor, timeout=60.0))
 
     async def take_back(self, actor: str, detail: str, lock_timeout_ms: int) -> bool:
-        """Call the hold off."""
+        """Call the hold off. Raises `OperatorError` where somebody else has the name."""
         async with self._database.transaction() as connection:
             await _impatient(connection, lock_timeout_ms)
+            if await connection.fetchval(
+                "select to_regclass('public.\"agent_memories\"') is not null"
+                " and exists (select from cutover.drop_state d where d.state = 'aside')"
+            ):
+                raise OperatorError(
+                    "another public.agent_memories was made during the hold: the held table cannot have its name back",
+                    next_step="find out who made it (an application that creates its tables when it starts?) and what"
+                    " is in it, rename or drop it, then cutover drop cancel",
+                )
             return bool(await connection.fetchval("select cutover.take_legacy_back($1, $2)", actor, detail))
 
     async def set_aside_again(self, seconds: float, actor: str, detail: str, lock_timeout_ms: int) -> str:

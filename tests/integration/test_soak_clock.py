@@ -187,6 +187,14 @@ async def test_a_clock_skew_of_a_day_does_nothing(plain_database: str, days: int
         assert await SoakStore(s.database).resets(10) == []
 
 
+async def test_a3_entered_by_a_clock_that_was_a_day_ahead_counts_from_its_first_sweep_on(plain_database: str) -> None:
+    async with sweeps(plain_database) as s:
+        await s.phase("A2")
+        await s.phase("A3", at=86_400.0)  # and corrected right after
+        await s.clean(0, 3600)
+        assert await s.green() == 3600
+
+
 async def test_leaving_a3_clears_the_clock_and_a_sweep_counts_for_its_own_stay(plain_database: str) -> None:
     async with sweeps(plain_database) as s:
         await s.clean(0, 3600)
