@@ -235,7 +235,9 @@ class Breaker:
             self._open(now, reason)
 
     def wants_canary(self, now: float) -> bool:
-        """Whether the engine must send a canary now, and then report it. Turns open into half-open when it is time."""
+        """Whether the engine must send a canary now, and then report it. Turns open into half-open when it is time,
+        and ends a ramp that no caller's request comes to end (in A0 there are none)."""
+        self._finish_ramp(now)
         if self._state is BreakerState.OPEN and now >= self._opens_until:
             self._canaries_in_a_row = 0
             self._canary_sent = None

@@ -49,10 +49,14 @@ def name_for(kind: str, parameters: Mapping[str, Any]) -> str:
 
 def release(version: str) -> tuple[tuple[int, ...], bool]:
     """A release's place among others: its numbers, and that a final one comes after its pre-releases."""
-    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    public = version.partition("+")[0]  # what a build says of itself behind the + is no part of the order
+    numbers = re.match(r"\d+(?:\.\d+)*", public)
     if numbers is None:
         return (), False
-    return tuple(map(int, numbers[0].split("."))), re.search(r"a|b|rc|dev", version[numbers.end() :]) is None
+    parts = tuple(map(int, numbers[0].split(".")))
+    while parts and parts[-1] == 0:  # 1.0 is 1.0.0
+        parts = parts[:-1]
+    return parts, re.search(r"a|b|rc|dev", public[numbers.end() :]) is None
 
 
 def takes_over(offered_by: str, in_force_by: str) -> bool:

@@ -7,7 +7,6 @@ memory committed and forgotten in a reserved namespace, because a plugin whose e
 """
 
 import asyncio
-import contextlib
 import random
 import time
 import uuid
@@ -34,6 +33,8 @@ CANARY_NAMESPACE = "custom:cutover-canary"
 _FIRST_INTERVAL = 0.05
 _CANARY_EVERY = 15.0
 """Seconds between whole round trips while all is well: the gate of A1 wants a recent one."""
+_CANARY_AGAIN = 2.0
+"""The same after one that failed: a plugin that is back is not to be told from one that fails otherwise."""
 CANARY_MAX_AGE = 4 * _CANARY_EVERY
 """Seconds after which the last round trip says nothing any more."""
 _CANARY_SPACE = uuid.UUID("6f0a4a52-6c5e-4f0c-9d6b-0b9a5c1f7d11")
@@ -197,10 +198,14 @@ class PluginHealthMonitor:
                 next_probe = began + (min(self._interval, _FIRST_INTERVAL) if undecided else self._interval)
             if self.up and self.breaker.wants_canary(time.monotonic()):
                 await self._send_canary()
-            elif self.up and self.breaker.state is BreakerState.CLOSED and time.monotonic() >= next_canary:
+            elif not self.up or self.breaker.state is not BreakerState.CLOSED:
+                next_canary = time.monotonic()  # a whole round trip as soon as it is back: the gate of A1 asks for one
+            elif time.monotonic() >= next_canary:
                 next_canary = time.monotonic() + _CANARY_EVERY
-                with contextlib.suppress(PluginError):  # what it found is in last_canary, and gates read it
+                try:
                     await self.canary(searched=True)
+                except PluginError:  # what it found is in last_canary, and gates read it
+                    next_canary = time.monotonic() + _CANARY_AGAIN
             pause = max(0.0, next_probe - time.monotonic())
             if self.away:
                 pause = min(pause, self.breaker.policy.canary_interval / 2)

@@ -166,7 +166,7 @@ class RecallSweeper:
 
         Raises `CutoverError` when the tenant's database cannot take the record.
         """
-        async with self._lock, self._runs.turn(RECALL_SWEEP):
+        async with self._lock, self._runs.turn(RECALL_SWEEP, requested_by):
             started = time.monotonic()
             await self._runs.interrupt_older(KIND, _STALE_SECONDS)
             run = await self._runs.begin(KIND, requested_by, {"depth": DEPTH, "reads": self._limits.reads})

@@ -1,5 +1,6 @@
 """The control plane's record as operators read it: runbooks with their versions, and the chain of phase changes."""
 
+import re
 from typing import Any
 
 from cutover.domain.audit import judge
@@ -7,6 +8,9 @@ from cutover.domain.errors import NotFound
 from cutover.stores.audit import AuditStore
 from cutover.stores.database import Database
 from cutover.stores.procedures import Procedures, ProcedureVersion, packaged
+
+_NAME = re.compile(r"[a-z0-9-]{1,60}")
+"""What a procedure can be called (migration 010): nothing else is asked of the database."""
 
 
 class Record:
@@ -31,7 +35,7 @@ class Record:
 
     async def procedure(self, name: str, number: int | None) -> dict[str, Any]:
         """One runbook's text, in force or as version `number`, with what there was. Raises `NotFound`."""
-        versions = await self._procedures.versions(name)
+        versions = await self._procedures.versions(name) if _NAME.fullmatch(name) else []
         if not versions:
             raise NotFound("there is no such procedure", next_step="cutover procedure list")
         wanted = [each for each in versions if (each.in_force if number is None else each.number == number)]

@@ -78,19 +78,16 @@ class WriteTally:
 class ShadowTime:
     """The evidence about A1. `gap`: seconds without a sweep that are too long to count."""
 
-    def __init__(
-        self, store: ShadowStore, tally: WriteTally, phase: PhaseWatch, *, contract_only: bool, gap: float
-    ) -> None:
+    def __init__(self, store: ShadowStore, phase: PhaseWatch, *, contract_only: bool, gap: float) -> None:
         self._store = store
-        self._tally = tally
         self._phase = phase
         self._contract_only = contract_only
         self._gap = gap
 
     async def evidence(self) -> ShadowEvidence:
-        """How it goes; raises `CutoverError` outside of A1."""
+        """How it goes; raises `CutoverError` outside of A1. It only reads: what was counted in the last seconds comes
+        with the next flush."""
         state = self._phase.current()
         if state.phase is not Phase.A1:
             raise CutoverError(f"it is measured in A1, and the tenant is in {state.phase}")
-        await self._tally.flush()
         return await self._store.evidence(state.epoch, contract_only=self._contract_only, gap=self._gap)

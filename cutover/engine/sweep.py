@@ -91,7 +91,7 @@ class CountSweeper:
 
     async def run(self, requested_by: str) -> CountSweep:
         """Sweep now. Two at once would count the same thing, so the second waits for the first, in whichever daemon."""
-        async with self._lock, self._runs.turn(COUNT_SWEEP):
+        async with self._lock, self._runs.turn(COUNT_SWEEP, requested_by):
             if requested_by == SCHEDULE and (known := await self._another_ones()) is not None:
                 return known
             started = time.monotonic()

@@ -169,11 +169,9 @@ class Tenant:
         observer: Observer,
     ) -> None:
         thresholds = options.thresholds.for_intervals(
-            count=options.sweep_interval,
-            digest=options.digest_interval,
-            full=options.digest_full_interval,
-            recall=options.recall_interval or _RECALL_INTERVAL,
-        )
+            count=options.sweep_interval, digest=options.digest_interval,
+            full=options.digest_full_interval, recall=options.recall_interval or _RECALL_INTERVAL,
+        )  # fmt: skip
         self.name = options.name
         self._options = options
         self._database = database
@@ -328,7 +326,7 @@ class Tenant:
         self._access = AccessWatch(self.name, AccessStore(database), self.phase, observer)
         database.own_work.wanted = lambda: self._access.wanted
         shadow_time = ShadowTime(
-            shadow, self._tally, self.phase, contract_only=plugin_database is None,
+            shadow, self.phase, contract_only=plugin_database is None,
             gap=3 * (options.digest_interval if plugin_database is None else options.sweep_interval),
         )  # fmt: skip
         self._readiness = Readiness(

@@ -23,6 +23,11 @@ ADD_CHECKPOINT = (
 """Run, kind, data (`as_record`)."""
 
 
+_PATIENCE = 10.0
+_SCHEDULE_PATIENCE = 600.0
+"""Seconds to wait for another daemon that is at the same work."""
+
+
 class CheckpointKind(StrEnum):
     """`cutover.checkpoint_kind`: never rename a value."""
 
@@ -32,10 +37,51 @@ class CheckpointKind(StrEnum):
     DONE = "done"  # that it was taken
 
 
+_MOST_KEPT = 5_000
+"""Strings and keys in one outcome. PostgreSQL looks at each of them for secrets, some 0.2 ms apiece."""
+
+
 def as_record(value: Mapping[str, Any]) -> str:
     """JSON for the record. What looks like a secret is taken out first: the record refuses it (migration 010), and what
     is told there is never lost for that."""
     return json.dumps(redact_record(value))
+
+
+def as_outcome(value: Mapping[str, Any]) -> str:
+    """The same for what a run came to, which is for people to read: of long lists the beginning is kept, and how many
+    entries were left out. (Not for checkpoints: a run goes on from those.)"""
+    most = _MOST_KEPT
+    told: Mapping[str, Any] = value
+    while _texts(told) > _MOST_KEPT and most > 1:
+        most //= 2
+        told = _shortened(value, most)
+    return as_record(told)
+
+
+def _texts(value: Any) -> int:
+    """How many strings and keys there are in it."""
+    match value:
+        case str():
+            return 1
+        case Mapping():
+            return len(value) + sum(map(_texts, value.values()))
+        case list() | tuple():
+            return sum(map(_texts, value))
+        case _:
+            return 0
+
+
+def _shortened(value: Any, most: int) -> Any:
+    """The same with at most so many entries in each list and mapping; what is left out is counted."""
+    match value:
+        case Mapping():
+            kept = {key: _shortened(each, most) for key, each in list(value.items())[:most]}
+            return kept if len(value) <= most else {**kept, "left_out": len(value) - most}
+        case list() | tuple():
+            kept_ones = [_shortened(each, most) for each in value[:most]]
+            return kept_ones if len(value) <= most else [*kept_ones, f"{len(value) - most} more were left out"]
+        case _:
+            return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +105,11 @@ class Runs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def turn(self, key: int) -> contextlib.AbstractAsyncContextManager[TaskLock]:
-        """For the length of a block nobody else is at the same work, in any daemon of the tenant (`task_turn`)."""
-        return task_turn(self._database, key)
+    def turn(self, key: int, requested_by: str) -> contextlib.AbstractAsyncContextManager[TaskLock]:
+        """For the length of a block nobody else is at the same work, in any daemon of the tenant (`task_turn`). The
+        schedule has patience; a person wants to know who is in the way."""
+        patience = _SCHEDULE_PATIENCE if requested_by == "schedule" else _PATIENCE
+        return task_turn(self._database, key, patience=patience)
 
     async def fresh_outcome(self, kind: str, seconds: float) -> dict[str, Any] | None:
         """What the newest run of a kind came to that ended by itself at most so many seconds ago."""
@@ -105,7 +153,7 @@ class Runs:
             followed.name,
             followed.content_hash,
             state,
-            as_record(outcome),
+            as_outcome(outcome),
             seconds,
         )
         return value
@@ -132,7 +180,7 @@ class Runs:
             "update cutover.task_run set state = $2, outcome = $3::jsonb, finished_at = now() where id = $1",
             run,
             state,
-            as_record(outcome),
+            as_outcome(outcome),
         )
 
     async def last(self, kind: str, *, finished: bool = False) -> Run | None:

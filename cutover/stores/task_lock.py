@@ -20,6 +20,16 @@ COUNT_SWEEP = 7304916220481577251
 RECALL_SWEEP = 7304916220481577252
 _TURN_SECONDS = 0.2
 REHEARSAL = 7304916220481577303
+_HOLDER = """
+select left(coalesce(nullif(a.application_name, ''), 'unnamed'), 64) || ' (pid ' || l.pid
+       || coalesce(', from ' || host(a.client_addr), '') || ')'
+from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select d.oid from pg_database d where d.datname = current_database())
+  and (l.classid::bigint << 32) | l.objid::bigint = $1
+limit 1
+"""
+"""Who has the lock: the session as PostgreSQL knows it."""
 _HELD = """
 select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() and l.granted
                and l.objsubid = 1 and (l.classid::bigint << 32) | l.objid::bigint = $1)
@@ -58,7 +68,7 @@ async def task_lock(database: Database, key: int) -> AsyncIterator[TaskLock]:
 
 
 @contextlib.asynccontextmanager
-async def task_turn(database: Database, key: int, *, patience: float = 600.0) -> AsyncIterator[TaskLock]:
+async def task_turn(database: Database, key: int, *, patience: float) -> AsyncIterator[TaskLock]:
     """Wait for the lock, without keeping a connection meanwhile; raises `OperatorError` after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
@@ -67,5 +77,9 @@ async def task_turn(database: Database, key: int, *, patience: float = 600.0) ->
                 yield lock
                 return
         if time.monotonic() >= deadline:
-            raise OperatorError("another daemon of this tenant is at the same work", next_step="cutover sweep list")
+            holder = await database.fetchval(_HOLDER, key) or "nobody any more"
+            raise OperatorError(
+                f"another daemon of this tenant is at the same work: the lock is held by {holder}",
+                next_step="try again; if that daemon hangs or is stopped, end it: its lock goes with its session",
+            )
         await asyncio.sleep(_TURN_SECONDS)

@@ -1,5 +1,7 @@
 """What the gate of A1 finds in real databases and at a real plugin: each wrong set-up fails its own checks."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +19,14 @@ from cutover.domain.phase import Phase
 from cutover.embedded import reference_plugin
 from cutover.embedded.reference_plugin import running as running_plugin
 from cutover.embedded.stack import plugin_database_url
+from cutover.engine import health
 from cutover.engine.health import CANARY_NAMESPACE, PluginHealthMonitor
 from cutover.stores.database import Database
 from cutover.stores.gate_look import look_at_tables, look_at_vector
 from cutover.stores.plugin import PluginClient
 from cutover.stores.plugin_database import PluginDatabase
 from tests.conftest import MakeDatabase
+from tests.integration.protocol_scene import eventually
 
 DATABASE_CHECKS = {"pgvector", "plugin_schema", "search_path", "strays", "plugin_home"}
 
@@ -203,6 +207,30 @@ async def test_the_canary_that_counts_was_written_searched_and_forgotten(databas
     with pytest.raises(PluginError):
         await monitor.canary(searched=True)
     assert last(monitor)
+
+
+async def test_a_whole_round_trip_follows_an_outage_at_once(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_CANARY_EVERY", 3600.0)
+    url = plugin_database_url(database)
+    async with contextlib.AsyncExitStack() as first:
+        address = await first.enter_async_context(running_plugin(url, "127.0.0.1:0"))
+        client = PluginClient(address)
+        monitor = PluginHealthMonitor(
+            "t", client, lambda _: None, interval=0.2, timeout=5, probe_policy=ProbePolicy(),
+            breaker_policy=BreakerPolicy(ramp=0.1), owner=UUID(int=1),
+        )  # fmt: skip
+        running = asyncio.create_task(monitor.run())
+        try:
+            await eventually(lambda: last(monitor) == "", timeout=20)
+            before = monitor._round_trip_at
+            await first.aclose()
+            await eventually(lambda: not monitor.up, timeout=20)
+            async with running_plugin(url, address.removeprefix("http://")):
+                await eventually(lambda: monitor.up and monitor._round_trip_at != before, timeout=20)
+                assert last(monitor) == ""
+        finally:
+            running.cancel()
+            await client.close()
 
 
 async def test_healthy_time_counts_from_the_verdict_and_a_break_starts_it_anew(database: str) -> None:

@@ -8,8 +8,9 @@ from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.engine.sweep import KIND as COUNT
 from cutover.engine.sweep import CountSweeper
+from cutover.stores import runs as runs_module
 from cutover.stores.runs import Runs
-from cutover.stores.task_lock import RECALL_SWEEP, task_lock, task_turn
+from cutover.stores.task_lock import COUNT_SWEEP, RECALL_SWEEP, task_lock, task_turn
 from tests.integration.protocol_scene import eventually, scene
 
 
@@ -55,9 +56,23 @@ async def test_a_recall_sweep_waits_for_the_other_daemons(database: str) -> None
 async def test_a_turn_that_does_not_come_is_told(database: str) -> None:
     async with scene(database) as s, task_lock(s.database, 4711) as lock:
         assert lock.ours
-        with pytest.raises(OperatorError, match="another daemon"):
+        with pytest.raises(OperatorError, match=r"another daemon .* the lock is held by somebody-else \(pid \d+"):
             async with task_turn(s.database, 4711, patience=0.3):
                 pass
+
+
+async def test_an_operator_who_asks_for_a_count_waits_a_little_and_hears_who_is_in_the_way(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "_PATIENCE", 0.5)
+    async with scene(database, phase=Phase.A1) as s:
+        await eventually(lambda: s.tenant._sweeper.last is not None, timeout=20)  # the one at the start
+        async with task_lock(s.database, COUNT_SWEEP) as lock:
+            assert lock.ours
+            async with asyncio.timeout(20):
+                with pytest.raises(OperatorError, match="the lock is held by") as caught:
+                    await s.tenant.operations.run_count_sweep()
+        assert "stopped" in caught.value.next_step
 
 
 async def test_of_two_daemons_that_change_the_phase_one_does(database: str) -> None:

@@ -80,6 +80,9 @@ async def test_every_phase_has_a_gate_with_reasons_and_remedies(http: httpx.Asyn
         answer = await http.get(unknown)
         members = {"error"} if unknown == "/readyz/x/y" else {"error", "next"}  # of no route there is nothing to say
         assert (answer.status_code, set(answer.json())) == (404, members)
+    for name in ("%00", "a%00b", "SWEEPS", "a" * 61, "%F0%9F%A6%86"):
+        answer = await http.get(f"/api/v1/procedures/{name}")
+        assert (answer.status_code, set(answer.json())) == (404, {"error", "next"})
 
 
 async def test_one_check_by_its_id(http: httpx.AsyncClient) -> None:

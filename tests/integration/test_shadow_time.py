@@ -100,6 +100,13 @@ async def test_writes_of_a1_and_their_errors_outlive_the_daemon_and_start_anew_w
         for number in range(3):
             await s.create(CHILD, f"memory {number}")
         epoch = s.tenant.phase.current().epoch
+        told = "SELECT coalesce(sum(writes), 0) FROM cutover.write_tally"
+        s.tenant._tally._pending[epoch + 2] = (1, 0)
+        before = await s.database.fetchval(told)
+        await s.tenant._readiness.fresh(Phase.A2)
+        assert await s.database.fetchval(told) == before, "judging only reads"
+        del s.tenant._tally._pending[epoch + 2]
+        await s.tenant._tally.flush()
         seen = (await s.tenant._readiness.fresh(Phase.A2)).evidence.shadow
         assert seen is not None
         assert (seen.writes, seen.write_errors) == (3, 0)

@@ -56,6 +56,11 @@ def test_what_is_packaged_is_what_runs_can_name() -> None:
     ("offered", "in_force", "expected"),
     [
         ("1.0", "1.0", True),
+        ("1.0", "1.0.0", True),
+        ("1.0.0", "1.0", True),
+        ("1.2.0+build5", "1.2.0", True),
+        ("1.2.0", "1.2.0+build5", True),
+        ("1.2.0rc1+build5", "1.2.0", False),
         ("1.1", "1.0", True),
         ("1.10", "1.9", True),
         ("1.0", "1.0.1", False),

@@ -1,6 +1,6 @@
 """Has everything arrived at the plugin, and did the writes of A1 go well: marks, errors, backfill, quarantine."""
 
-from cutover.domain.check import Check
+from cutover.domain.check import Check, Status
 from cutover.domain.evidence import Evidence
 
 
@@ -22,8 +22,11 @@ def write_errors(e: Evidence) -> Check:
         why = e.unknown.get("shadow", "writes since A1 were not counted")
         return Check.unknown("write_errors", "ratio", threshold, why, step)
     writes, errors = e.shadow.writes, e.shadow.write_errors
-    share = errors / writes if writes else 0.0
-    why = f"{errors} of {writes} writes since A1 was entered failed or were refused" if writes else "nobody has written"
+    if not writes and not errors:
+        why = "nobody has written since A1 was entered, so nothing is known of how writes go"
+        return Check("write_errors", Status.WARN, None, "ratio", threshold, why, "write something, or go on knowingly")
+    share = errors / writes if writes else 1.0
+    why = f"{errors} of {writes} writes since A1 was entered failed or were refused"
     return Check.of("write_errors", share <= e.thresholds.write_errors, round(share, 6), "ratio", threshold, why, step)
 
 
