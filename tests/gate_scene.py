@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from cutover.domain.evidence import (
     AccessEvidence,
     ArchiveEvidence,
+    CaptureEvidence,
     DigestEvidence,
     DropEvidence,
     Evidence,
@@ -59,6 +60,7 @@ GOOD = Evidence(
     recall_age_seconds=300.0,
     shadow=SHADOW,
     freeze=FREEZE,
+    capture=CaptureEvidence(()),
     rehearsal=REHEARSAL,
     soak=SOAK,
     access=ACCESS,

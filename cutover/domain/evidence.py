@@ -25,6 +25,13 @@ class FreezeEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureEvidence:
+    """`missing`: triggers of capture that are gone, disabled or not ours; empty in A0, where none is asked for."""
+
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RehearsalEvidence:
     """The last rehearsal of the way back. `seconds`: how long the replay took."""
 
@@ -222,6 +229,7 @@ class Evidence:
     thresholds: GateThresholds = DEFAULTS
     shadow: ShadowEvidence | None = None
     freeze: FreezeEvidence | None = None
+    capture: CaptureEvidence | None = None
     rehearsal: RehearsalEvidence | None = None
     soak: SoakEvidence | None = None
     access: AccessEvidence | None = None

@@ -40,6 +40,7 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
         proof.findings,
         copying.marks_drained,
         copying.write_errors,
+        leaving.capture,
         service.thresholds,
     ),
     Phase.A3: (
@@ -51,6 +52,7 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
         proof.sweep_fresh,
         proof.digest,
         proof.recall,
+        leaving.capture,
         leaving.bypass_writers,
         leaving.rehearsal,
         service.thresholds,
@@ -58,6 +60,7 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
     Phase.A4: (
         *_UP,
         leaving.freeze,
+        leaving.capture,
         leaving.soak,
         proof.unexplained,
         proof.sweep_fresh,
@@ -72,10 +75,10 @@ _GATES: dict[Phase, tuple[Judge, ...]] = {
 }
 _INVARIANTS: dict[Phase, tuple[Judge, ...]] = {
     Phase.A0: _BASE,
-    Phase.A1: (*_UP, plugin.plugin_version, plugin.plugin_capabilities),
-    Phase.A2: (*_UP, proof.unexplained, leaving.freeze),
-    Phase.A3: (*_UP, proof.unexplained, leaving.freeze),
-    Phase.A4: (*_UP, leaving.freeze, leaving.drop),
+    Phase.A1: (*_UP, plugin.plugin_version, plugin.plugin_capabilities, leaving.capture),
+    Phase.A2: (*_UP, proof.unexplained, leaving.freeze, leaving.capture),
+    Phase.A3: (*_UP, proof.unexplained, leaving.freeze, leaving.capture),
+    Phase.A4: (*_UP, leaving.freeze, leaving.capture, leaving.drop),
 }
 _SERVING: tuple[Judge, ...] = (service.not_draining, service.database, service.phase_known, service.traffic)
 _APPROVALS = "two approvals by different people, neither of them who asks, are needed as well: cutover phase certify {}"

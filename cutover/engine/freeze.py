@@ -10,7 +10,7 @@ from typing import Any
 
 from cutover.domain.errors import CutoverError, IllegalStep, LockTimeout
 from cutover.domain.events import FreezeLooked, FrozenWritesRefused, Observer, TaskFailed
-from cutover.domain.evidence import FreezeEvidence
+from cutover.domain.evidence import CaptureEvidence, FreezeEvidence
 from cutover.domain.phase import Phase
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.stores.freeze import FreezeStore
@@ -41,6 +41,7 @@ class Freeze:
                 await self._store.purge_once_more()
                 if rounds % round(_LOOK_SECONDS / _COUNT_SECONDS) == 0:
                     await self.look()
+                    await self.capture()
                     await self.tidy_up()
             except CutoverError as error:
                 self._observer(TaskFailed(self._tenant, "freeze", type(error).__name__, error.message))
@@ -64,6 +65,10 @@ class Freeze:
         wanted = state is not None and state.phase.plugin_is_authority
         faults = await self._store.faults()
         return FreezeEvidence(wanted, not faults, "; ".join(faults), await self._store.attempts() if wanted else 0)
+
+    async def capture(self) -> CaptureEvidence:
+        """Whether all capture triggers are there and whole. Raises the errors of `Database`."""
+        return CaptureEvidence(tuple(await self._store.look_at_capture()))
 
     async def tidy_up(self) -> None:
         """Remove what is left of a freeze that is over, if the table can be had for a moment."""

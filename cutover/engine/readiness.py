@@ -345,7 +345,7 @@ class Readiness:
 
 
 _Part = Callable[[], Awaitable[dict[str, Any]]]
-_OWNED = frozenset({"shadow", "freeze", "rehearsal", "soak", "access", "archive", "drop"})
+_OWNED = frozenset({"shadow", "freeze", "capture", "rehearsal", "soak", "access", "archive", "drop"})
 """The fields of `Evidence` that come from `sources`."""
 
 

@@ -338,9 +338,8 @@ class Tenant:
                 "soak": self._soak.evidence,
                 "access": self._access.evidence,
                 "rehearsal": self.rehearsals.evidence,
-                "drop": self.drops.evidence,
-                "archive": self.archives.evidence,
-                "freeze": self._freeze_evidence,
+                "drop": self.drops.evidence, "archive": self.archives.evidence,
+                "freeze": self._freeze_evidence, "capture": self.freeze.capture,
             },
         )  # fmt: skip
         self.promotion = Promotion(

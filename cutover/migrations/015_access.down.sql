@@ -1,4 +1,6 @@
 -- Undoes 015_access.
+drop function cutover.look_at_capture();
+drop table cutover.capture_gap;
 drop function cutover.watch_access(float8);
 drop function cutover.sequence_count(regclass);
 drop function cutover.end_own_work(bigint);

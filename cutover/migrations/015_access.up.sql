@@ -264,3 +264,36 @@ begin
         last_scans = v_scans, last_own = v_own, quiet_since = v_watch.quiet_since, looked_at = v_now;
     return next;
 end $$;
+
+-- Capture is what the time without foreign writers is judged by: while one of its triggers was away, it says nothing.
+create table cutover.capture_gap (
+    id      smallint primary key default 1 check (id = 1),
+    seen_at timestamptz not null,
+    missing text[] not null
+);
+comment on table cutover.capture_gap is 'When capture was last seen with a trigger missing, disabled or not ours, and which.';
+comment on column cutover.capture_gap.missing is 'No secret: names of triggers.';
+
+-- Which capture triggers are not as they should be, now; noted when there are any. Nothing in A0. The table may have
+-- another name, or be gone: then only the triggers of workspaces matter.
+create function cutover.look_at_capture() returns text[]
+language plpgsql as $$
+declare
+    v_table   text := cutover.legacy_relation();
+    v_missing text[];
+begin
+    if (select s.phase = 'A0' from cutover.phase_state s) then
+        return '{}';
+    end if;
+    select coalesce(array_agg(c.name order by c.name), '{}') into v_missing
+    from cutover.capture_state() c
+    where not c.intact and not (c.name in ('cutover_capture_row', 'cutover_capture_truncate') and (v_table is null or exists (
+        select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+        where t.tgrelid = to_regclass(v_table) and t.tgname = c.name and t.tgenabled = 'A' and not t.tgisinternal
+          and p.pronamespace = 'cutover'::regnamespace)));
+    if v_missing <> '{}' then
+        insert into cutover.capture_gap (seen_at, missing) values (clock_timestamp(), v_missing)
+        on conflict (id) do update set seen_at = excluded.seen_at, missing = excluded.missing;
+    end if;
+    return v_missing;
+end $$;

@@ -79,6 +79,10 @@ class FreezeStore:
         rows = await self._database.fetch("select * from cutover.fold_refused()")
         return {row["writer"]: row["attempts"] for row in rows}
 
+    async def look_at_capture(self) -> list[str]:
+        """The capture triggers that are missing, disabled or not ours; when it is any, the time is noted."""
+        return list(await self._database.fetchval("select cutover.look_at_capture()"))
+
     async def purge_once_more(self) -> int:
         """Look again for memories of workspaces that were deleted with an old snapshot; how many workspaces."""
         return int(await self._database.fetchval("select cutover.purge_once_more()"))

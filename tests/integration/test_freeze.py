@@ -13,6 +13,7 @@ from cutover.domain.events import FreezeLooked, FrozenWritesRefused
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
+from cutover.stores.access import AccessStore
 from cutover.stores.freeze import FreezeStore
 from tests.integration.lock_scene import Connection
 from tests.integration.protocol_scene import Scene, eventually, scene
@@ -403,3 +404,24 @@ async def test_each_freeze_has_its_own_names_and_each_name_its_role(frozen: tupl
         assert len(refused) == 8, refused
         assert all(each.startswith(f"turn-{turn}-") and each.endswith("/postgres") for each in refused), refused
         await s.tenant.freeze.refreeze("operator", "anew")
+
+
+@pytest.mark.parametrize("phase", [Phase.A1, Phase.A3, Phase.A4])
+async def test_a_disabled_capture_trigger_is_seen_and_the_time_without_writers_begins_anew(
+    database: str, phase: Phase
+) -> None:
+    held = replace(DEFAULTS, drop_hold=3600.0)
+    started = min(phase, Phase.A3, key=lambda each: each.order)
+    async with scene(database, phase=started, proxied=False, thresholds=held) as s:
+        if phase is not started:
+            await s.step(phase)
+        assert (await s.tenant.freeze.capture()).missing == ()
+        table = await s.database.fetchval("SELECT cutover.legacy_relation()")
+        await s.database.execute(f"ALTER TABLE {table} DISABLE TRIGGER cutover_capture_row")
+        broken = await s.database.fetchval("SELECT clock_timestamp()")
+        assert (await s.tenant.freeze.capture()).missing == ("cutover_capture_row",)
+        await s.database.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER cutover_capture_row")
+        assert (await s.tenant.freeze.capture()).missing == ()
+        since = (await AccessStore(s.database).access()).writes_since
+        assert since is not None
+        assert since >= broken

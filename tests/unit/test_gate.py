@@ -19,15 +19,15 @@ GATES = {
     },
     Phase.A2: {
         *("database", "schema", "plugin", "shadow_clean", "unexplained_drift", "sweep_fresh", "findings", "marks"),
-        *("write_errors", "thresholds"),
+        *("write_errors", "capture", "thresholds"),
     },
     Phase.A3: {
         *("database", "schema", "plugin", "backfill", "quarantine", "marks", "unexplained_drift", "sweep_fresh"),
-        *("digest", "recall", "bypass_writers", "rehearsal", "thresholds"),
+        *("digest", "recall", "bypass_writers", "rehearsal", "capture", "thresholds"),
     },
     Phase.A4: {
         *("database", "schema", "plugin", "freeze", "soak", "unexplained_drift", "sweep_fresh", "digest", "quarantine"),
-        *("marks", "foreign_access", "dependants", "archive", "thresholds"),
+        *("marks", "capture", "foreign_access", "dependants", "archive", "thresholds"),
     },
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cutover.domain.check import Check, Status
-from cutover.domain.evidence import DigestEvidence, DropEvidence, Evidence, VectorEvidence
+from cutover.domain.evidence import CaptureEvidence, DigestEvidence, DropEvidence, Evidence, VectorEvidence
 from cutover.domain.gate import check_ids, every_check
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import DEFAULTS, THRESHOLDS, GateThresholds
@@ -130,6 +130,8 @@ CASES: tuple[tuple[str, dict[str, Any], Status, str], ...] = (
     ("freeze", {"freeze": replace(FREEZE, intact=False, why="the trigger is disabled")}, FAIL, "trigger is disabled"),
     ("freeze", {"freeze": replace(FREEZE, attempts=3)}, PASS, "3 statements were refused"),
     ("freeze", {"freeze": replace(FREEZE, wanted=False)}, PASS, "is not frozen"),
+    ("capture", {"capture": CaptureEvidence(("cutover_capture_row",))}, FAIL, "not ours: cutover_capture_row"),
+    ("capture", {"capture": None}, FAIL, "not known: nobody looked"),
     ("freeze", {"freeze": None}, FAIL, "not known: nobody looked"),
     (
         "bypass_writers",

@@ -17,6 +17,19 @@ def freeze(e: Evidence) -> Check:
     return Check.of("freeze", e.freeze.intact, e.freeze.intact, "boolean", "intact", why, step)
 
 
+def capture(e: Evidence) -> Check:
+    """Every writer past the daemon leaves a mark: the triggers that see to it are there and whole."""
+    step = (
+        "find out who disabled or dropped them, ALTER TABLE ... ENABLE ALWAYS TRIGGER each"
+        " (gone: SELECT cutover.install_capture()), then run a digest sweep for what was written meanwhile"
+    )
+    if e.capture is None:
+        return Check.unknown("capture", "boolean", "intact", e.unknown.get("capture", "nobody looked"), step)
+    intact = not e.capture.missing
+    why = "all triggers are there" if intact else f"missing, disabled or not ours: {', '.join(e.capture.missing)}"
+    return Check.of("capture", intact, intact, "boolean", "intact", why, step)
+
+
 def bypass_writers(e: Evidence) -> Check:
     """Nobody has written to `agent_memories` past the daemon for long enough."""
     threshold, step = (
