@@ -33,12 +33,13 @@ class CaptureEvidence:
 
 @dataclass(frozen=True, slots=True)
 class RehearsalEvidence:
-    """The last rehearsal of the way back. `seconds`: how long the replay took."""
+    """The last rehearsal of the way back. `seconds`: how long the replay took; `whole`: with all rows, not a part."""
 
     ok: bool
     age_seconds: float
     seconds: float
     why: str = ""
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Rehearsals:
         if last is None:
             return None
         self._told(last, fresh=False)
-        return RehearsalEvidence(last.ok, last.age_seconds, last.seconds, last.why)
+        return RehearsalEvidence(last.ok, last.age_seconds, last.seconds, last.why, last.whole)
 
     async def run(self) -> None:
         """Rehearse when asked, for ever."""

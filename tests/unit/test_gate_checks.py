@@ -144,6 +144,9 @@ CASES: tuple[tuple[str, dict[str, Any], Status, str], ...] = (
     ("bypass_writers", {"access": None, "unknown": {"access": "no rights"}}, FAIL, "not known: no rights"),
     ("rehearsal", {"rehearsal": replace(REHEARSAL, ok=False, why="2 rows differ")}, FAIL, "failed: 2 rows differ"),
     ("rehearsal", {"rehearsal": replace(REHEARSAL, age_seconds=7 * DAY + 0.1)}, FAIL, "7 d ago"),
+    ("rehearsal", {"rehearsal": replace(REHEARSAL, whole=False)}, WARN, "made on a part of the rows"),
+    ("rehearsal", {"rehearsal": replace(REHEARSAL, ok=False, whole=False, why="lost")}, FAIL, "failed: lost"),
+    ("rehearsal", {"rehearsal": replace(REHEARSAL, age_seconds=-1.0)}, FAIL, "rehearsal of the way back"),
     ("rehearsal", {"rehearsal": None}, FAIL, "the way back was never rehearsed"),
     ("rehearsal", {"rehearsal": None, "unknown": {"rehearsal": "cut off"}}, FAIL, "not known: cut off"),
     (

@@ -51,9 +51,12 @@ def rehearsal(e: Evidence) -> Check:
     if seen is None:
         why = _none(e, "rehearsal", "the way back was never rehearsed")
         return Check.of("rehearsal", False, None, "seconds", threshold, why, step)
-    good = seen.ok and seen.age_seconds <= e.thresholds.rehearsal_age
+    good = seen.ok and 0 <= seen.age_seconds <= e.thresholds.rehearsal_age
     came = f"took {spoken(seen.seconds)} and lost nothing" if seen.ok else f"failed: {seen.why}"
     why = f"the last rehearsal of the way back, {spoken(seen.age_seconds)} ago, {came}"
+    if good and not seen.whole:
+        why += "; it was made on a part of the rows, so it says less of the rest and of how long the way back takes"
+        return Check("rehearsal", Status.WARN, round(seen.age_seconds, 1), "seconds", threshold, why)
     return Check.of("rehearsal", good, round(seen.age_seconds, 1), "seconds", threshold, why, step)
 
 
