@@ -55,12 +55,15 @@ class Admission:
         self._unheld.set()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Let no new write in while this lasts: those that come wait. Reads go on."""
+    def hold(self, seconds: float) -> Iterator[None]:
+        """Let no new write in while this lasts: those that come wait. Reads go on. After `seconds` the door opens by
+        itself, whatever the block still waits for: the database lets no write pass in the wrong phase anyway."""
         self._unheld.clear()
+        opening = asyncio.get_running_loop().call_later(seconds, self._unheld.set)
         try:
             yield
         finally:
+            opening.cancel()
             self._unheld.set()
 
     async def past_hold(self, caller: Caller) -> Caller:

@@ -19,7 +19,7 @@ from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.redaction import redact_note
 from cutover.engine.archive import Archivist
 from cutover.engine.phase_watch import PhaseWatch
-from cutover.engine.step import PlainStep, lock_phase
+from cutover.engine.step import PlainStep, lock_phase, who_is_in_the_way
 from cutover.stores.database import Connection
 from cutover.stores.drop import DropState, DropStore, set_aside
 from cutover.stores.runs import Runs
@@ -36,6 +36,9 @@ _ARCHIVE = "cutover archive create"
 
 class Drop(PlainStep):
     """A3 → A4. `hold`: seconds for which the renamed table is kept."""
+
+    hold_seconds: float = 30.0
+    """Every row of the table is looked for in the journal once more. Writes that cannot wait so long are refused."""
 
     def __init__(self, store: DropStore, runs: Runs, hold: float) -> None:
         self._store = store
@@ -69,6 +72,10 @@ class Drop(PlainStep):
         await lock_phase(connection)
         name = await set_aside(connection, self._hold, _DAEMON, "with the step to A4")
         return (f"agent_memories is {name} now and is dropped when its hold of {self._hold:g} s is over",)
+
+    async def in_the_way(self) -> str:
+        """Who has one of the tables, if only to read."""
+        return await who_is_in_the_way(self._store.database, readers=True)
 
     async def _adopt(self, before: PhaseState) -> int:
         """In chunks, each its own transaction: what a kill leaves is found and not taken twice."""

@@ -29,7 +29,7 @@ select exists (
 class Flip(PlainStep):
     """The step."""
 
-    hold_seconds: float | None = 1.4
+    hold_seconds: float = 1.4
     """Of 1.5 s; the rest is the commit's."""
 
     def __init__(

@@ -5,7 +5,7 @@ import asyncio
 from cutover.domain.errors import CutoverError
 from cutover.domain.events import Observer, TaskFailed
 from cutover.engine.kv import KvSwitch
-from cutover.engine.step import PlainStep, lock_phase
+from cutover.engine.step import PlainStep, lock_phase, who_is_in_the_way
 from cutover.stores.database import Connection
 from cutover.stores.ledger import Ledger
 from cutover.stores.strays import PluginStrays
@@ -44,6 +44,10 @@ class StandUp(PlainStep):
         await self._kv.enter_a1(connection)
         await connection.execute("select cutover.mark_tombstones()")
         return ()
+
+    async def in_the_way(self) -> str:
+        """Who has one of the tables."""
+        return await who_is_in_the_way(self._ledger.database)
 
     async def after(self) -> tuple[str, ...]:
         """What the plugin holds and legacy no longer has, or has elsewhere, must go."""

@@ -13,6 +13,7 @@ from cutover.domain.errors import CutoverError, IllegalStep
 from cutover.domain.phase import PhaseState
 from cutover.engine.reconciler import Reconciler
 from cutover.stores.database import Connection, Database
+from cutover.stores.sql import query
 
 HOLD_SECONDS = 0.8
 """How long writes may be held while what a step waits for ends."""
@@ -26,8 +27,8 @@ class StillBusy(CutoverError):
 class Step(Protocol):
     """From one phase to a neighbour of it."""
 
-    hold_seconds: float | None
-    """How long `carry_out` may hold writes before it is undone; None: as long as it takes."""
+    hold_seconds: float
+    """How long `carry_out` may hold writes before it is undone."""
     doing: str
     """What it is at and how far, in words, while it is taken."""
 
@@ -61,7 +62,7 @@ class Step(Protocol):
 class PlainStep:
     """A step that needs nothing but the phase row."""
 
-    hold_seconds: float | None = None
+    hold_seconds: float = 5.0
     doing = ""
 
     def planned(self) -> tuple[str, ...]:
@@ -88,6 +89,14 @@ class PlainStep:
     async def in_the_way(self) -> str:
         """Nobody in particular."""
         return ""
+
+
+async def who_is_in_the_way(database: Database, *, readers: bool = False) -> str:
+    """Sessions of others that a step may have to wait for, in words; the oldest first."""
+    try:
+        return "; ".join([row["who"] for row in await database.fetch(query("step_in_the_way"), readers)])
+    except CutoverError as error:
+        return f"not known: {error.message}"
 
 
 async def lock_phase(connection: Connection) -> None:

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cutover.domain.errors import CutoverError, DatabaseUnavailable, IllegalStep, LockTimeout, StaleEpoch
+from cutover.domain.errors import (
+    CutoverError,
+    DatabaseUnavailable,
+    IllegalStep,
+    LockTimeout,
+    StaleEpoch,
+    StatementTimeout,
+)
 from cutover.domain.events import Observer, WritesHeld
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.admission import Admission
@@ -35,6 +42,8 @@ _LOCK_TIMEOUT_MS = 400
 _IDLE_TIMEOUT_MS = 2000
 """The server ends our session, and with it the step, when we are silent for so long: a daemon that is stopped, or cut
 off, in the middle of a step must not keep the tenant's writers out."""
+_DOOR_SECONDS = 1.0
+"""Beyond the step's own time: for its end, and for learning what phase it is."""
 _ATTEMPTS = 10
 _TOTAL_SECONDS = 60.0
 """After this no further try is begun."""
@@ -222,47 +231,47 @@ class Transition:
 
     async def _held(self, taken: Step, wanted: "_Attempt") -> tuple[tuple[str, ...], float]:
         """One try, with new writes waiting at the door until the phase that came of it is known."""
-        began, made = time.monotonic(), False
-        with self._admission.hold():
-            try:
-                notes = await self._in_one_transaction(taken, wanted)
-                made = True
-            except DatabaseUnavailable:
-                # The connection broke; was that before the commit, or after?
-                now = await self._phase.reload()
-                if (now.epoch, now.phase) != (wanted.before.epoch + 1, wanted.target):
-                    raise
-                notes, made = ("the connection broke during the step, which had been made all the same",), True
-            finally:
-                if made:
-                    with contextlib.suppress(CutoverError):  # every write asks for itself then
-                        await self._phase.reload()
-                seconds = time.monotonic() - began
-                self._observer(WritesHeld(self._tenant, wanted.before.phase, wanted.target, seconds, made=made))
+        # The connection first: while the pool has none to spare, nobody waits at the door.
+        async with self._database.connection() as connection:
+            began, made = time.monotonic(), False
+            with self._admission.hold(taken.hold_seconds + _DOOR_SECONDS):
+                try:
+                    notes = await self._in_one_transaction(connection, taken, wanted)
+                    made = True
+                except DatabaseUnavailable:
+                    # The connection broke; was that before the commit, or after?
+                    now = await self._phase.reload()
+                    if (now.epoch, now.phase) != (wanted.before.epoch + 1, wanted.target):
+                        raise
+                    notes, made = ("the connection broke during the step, which had been made all the same",), True
+                finally:
+                    if made:
+                        with contextlib.suppress(CutoverError, TimeoutError):  # every write asks for itself then
+                            async with asyncio.timeout(_DOOR_SECONDS):
+                                await self._phase.reload()
+                    seconds = time.monotonic() - began
+                    self._observer(WritesHeld(self._tenant, wanted.before.phase, wanted.target, seconds, made=made))
         return notes, seconds
 
-    async def _in_one_transaction(self, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                f"set local lock_timeout = {_LOCK_TIMEOUT_MS};"
-                f" set local idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}"
-            )
-            try:
-                async with asyncio.timeout(taken.hold_seconds):
-                    notes = await taken.carry_out(connection)
-                    epoch = await self._ledger.set_phase(
-                        connection,
-                        wanted.before.epoch,
-                        wanted.target,
-                        wanted.actor,
-                        wanted.reason,
-                        wanted.certificate,
-                    )
-                    await wanted.record(connection, "finished", {"epoch": epoch, "notes": list(notes)})
-            except TimeoutError as error:
-                if taken.hold_seconds is None:
-                    raise
-                raise StillBusy(f"the step took longer than writes may be held ({taken.hold_seconds:g} s)") from error
+    async def _in_one_transaction(self, connection: Connection, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
+        try:
+            async with self._database.transaction_within(connection, taken.hold_seconds) as begun:
+                await begun.execute(
+                    f"set local lock_timeout = {_LOCK_TIMEOUT_MS};"
+                    f" set local idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}"
+                )
+                notes = await taken.carry_out(begun)
+                epoch = await self._ledger.set_phase(
+                    begun,
+                    wanted.before.epoch,
+                    wanted.target,
+                    wanted.actor,
+                    wanted.reason,
+                    wanted.certificate,
+                )
+                await wanted.record(begun, "finished", {"epoch": epoch, "notes": list(notes)})
+        except StatementTimeout as error:
+            raise StillBusy(f"the step took longer than writes may be held ({taken.hold_seconds:g} s)") from error
         return notes
 
     async def _failed(self, wanted: "_Attempt", error: CutoverError) -> None:

@@ -14,7 +14,7 @@ from cutover.domain.events import Observer, TaskFailed
 from cutover.domain.phase import PhaseState
 from cutover.engine.drop import disown
 from cutover.engine.reconciler import Reconciler
-from cutover.engine.step import PlainStep, lock_phase, until_calm, until_none
+from cutover.engine.step import PlainStep, StillBusy, lock_phase, until_calm, until_none, who_is_in_the_way
 from cutover.stores.database import Connection, Database
 from cutover.stores.drop import DropStore
 from cutover.stores.freeze import FreezeStore
@@ -23,9 +23,9 @@ from cutover.stores.way_back import WayBackStore
 _CHUNK = 2000
 _FEW = 200
 """Memories that are left to the time in which writes are held: some tens of milliseconds."""
+_MOST = 2000
+"""With more of them left a try is not made: what keeps them from going ahead has to end first."""
 _ROUNDS = 8
-_HOLD_SECONDS = 60.0
-"""For the statement; Transition's lock_timeout bounds every wait in it."""
 _SHOWN = 20
 _LOOK_SECONDS = 2.0
 # Intents whose caller may still be told no. The rest of them is replayed as it stands: a rollback must not need the
@@ -39,6 +39,8 @@ select exists (
 
 class WayBack(PlainStep):
     """The step. `run` finishes what it leaves for afterwards, also after a crash."""
+
+    hold_seconds: float = 5.0
 
     def __init__(self, tenant: str, database: Database, reconciler: Reconciler, observer: Observer) -> None:
         self._tenant = tenant
@@ -78,11 +80,17 @@ class WayBack(PlainStep):
         await lock_phase(connection)
         began = time.monotonic()
         await until_none(connection, _INTENTS_UNDER_WAY)
+        if await self._store.waiting(connection, _MOST) >= _MOST:
+            raise StillBusy(f"more than {_MOST} memories could not go ahead into agent_memories")
         await connection.execute("delete from cutover.journal where adopted")  # by another daemon, since `prepare`
         await FreezeStore.ease_in(connection, "thawing", "cutover")
-        left = await self._store.replay_rest(connection, timeout=_HOLD_SECONDS)
+        left = await self._store.replay_rest(connection, timeout=self.hold_seconds)
         self.held_seconds = time.monotonic() - began
         return (f"{left} memories were replayed while writes were held, for {self.held_seconds:.2f} s",)
+
+    async def in_the_way(self) -> str:
+        """Who has rows of the tables, or keeps the phase still."""
+        return await who_is_in_the_way(self._database)
 
     async def after(self) -> tuple[str, ...]:
         """What the stay in A3 came to, and what v1 has no form for."""
@@ -116,8 +124,11 @@ class WayBack(PlainStep):
         while True:
             try:
                 chunk = await self._store.replay_ahead(epoch, after, _CHUNK)
-            except LockTimeout:  # somebody holds rows of it: that part waits for the hold
-                return moved
+            except LockTimeout:  # somebody holds rows of it: that part waits, the others go on
+                after = await self._store.end_of_chunk(after, _CHUNK)
+                if after is None:
+                    return moved
+                continue
             moved += chunk.moved
             self.doing = f"the journal goes into agent_memories ahead: {moved} writes of this round are there"
             if chunk.last_id is None or chunk.seen < _CHUNK:

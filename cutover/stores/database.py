@@ -33,6 +33,8 @@ SQLSTATE_NOT_NOW = "CU004"
 SQLSTATE_VOID = "CU005"
 """Raised by migration 011: the certificate is not good for this, or not by this person."""
 
+_END_SECONDS = 1.0
+"""For a commit or a rollback that somebody waits for."""
 _LOCK_STATES = frozenset({"55P03", "40P01", "40001"})
 # 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover);
 # 25P03: our session sat idle in a transaction for too long and was ended.
@@ -40,6 +42,22 @@ _UNAVAILABLE_CLASSES = ("08", "53")
 _UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "25006", "25P03", "57014"})
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+
+def _give_up(connection: Connection) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # the driver has done it already
+        connection.terminate()
+
+
+async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction) -> None:
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            await transaction.rollback()
+    except DRIVER_ERRORS:
+        _give_up(connection)
+    except BaseException:
+        _give_up(connection)
+        raise
 
 
 def own_work(connection: Connection) -> contextlib.AbstractAsyncContextManager[None]:
@@ -229,6 +247,33 @@ class Database:
         async with self.connection(timeout=timeout) as connection:
             async with connection.transaction(isolation=isolation):  # type: ignore[arg-type]
                 yield connection
+
+    @asynccontextmanager
+    async def transaction_within(self, connection: Connection, seconds: float) -> AsyncIterator[Connection]:
+        """A transaction that nobody waits for longer than `seconds` and the few that its end may take, however silent
+        the server is: a connection that does not answer in time is given up, and its end undoes what it did. Raises
+        `StatementTimeout` when the body took too long, `DatabaseUnavailable` when the commit did (was it made?)."""
+        transaction = connection.transaction()
+        try:
+            try:
+                async with asyncio.timeout(seconds):
+                    await transaction.start()
+                    # What goes on in the server when nobody listens any more ends as well.
+                    await connection.execute(f"set local statement_timeout = {round(seconds * 1000)}")
+                    yield connection
+            except BaseException as error:
+                await _undo(connection, transaction)
+                if isinstance(error, TimeoutError):
+                    raise StatementTimeout(f"it took longer than {seconds:g} s") from None
+                raise
+            try:
+                async with asyncio.timeout(_END_SECONDS):
+                    await transaction.commit()
+            except BaseException:
+                _give_up(connection)
+                raise
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
 
     async def fetch(self, sql: str, *args: object, timeout: float = 10.0) -> list[asyncpg.Record]:
         """All rows of one statement."""

@@ -59,11 +59,11 @@ class DropStore:
     """Reads and takes the steps of one tenant's drop."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def state(self, *, timeout: float = 3.0) -> DropState:
         """Where it stands."""
-        row = await self._database.fetchrow("select * from cutover.drop_state", timeout=timeout)
+        row = await self.database.fetchrow("select * from cutover.drop_state", timeout=timeout)
         if row is None:
             return DropState("none")
         return DropState(
@@ -73,24 +73,24 @@ class DropStore:
 
     async def look(self) -> DropState:
         """The same, and the hold is that much longer: what lies between two looks counts, up to a minute."""
-        await self._database.execute("select cutover.look_at_hold()")
+        await self.database.execute("select cutover.look_at_hold()")
         return await self.state()
 
     async def history(self) -> list[dict[str, Any]]:
         """Every recorded step, oldest first."""
-        rows = await self._database.fetch(
+        rows = await self.database.fetch(
             "select at, event, relation, actor, detail from cutover.drop_event order by seq"
         )
         return [{**dict(row), "at": row["at"].isoformat()} for row in rows]
 
     async def dependants(self, *, timeout: float = 10.0) -> tuple[Dependant, ...]:
         """What stands in the way, by kind and name."""
-        rows = await self._database.fetch("select kind, name from cutover.legacy_dependants()", timeout=timeout)
+        rows = await self.database.fetch("select kind, name from cutover.legacy_dependants()", timeout=timeout)
         return tuple(Dependant(row["kind"], row["name"]) for row in rows)
 
     async def adopt_chunk(self, epoch: int, after: UUID | None, limit: int) -> tuple[int, int, UUID | None]:
         """Take over the next rows: how many were looked at, how many are new, and the last one's id."""
-        async with self._database.connection() as connection, own_work(connection):
+        async with self.database.connection() as connection, own_work(connection):
             row = await connection.fetchrow(
                 "select * from cutover.adopt_chunk($1, $2, $3)", epoch, after, limit, timeout=_CHUNK_SECONDS
             )
@@ -99,12 +99,12 @@ class DropStore:
 
     async def disown_chunk(self, epoch: int, limit: int) -> int:
         """Give up some of what was taken over, in A3; 0 when nothing is left. Raises `StaleEpoch`."""
-        return int(await self._database.fetchval("select cutover.disown($1, $2)", epoch, limit, timeout=_CHUNK_SECONDS))
+        return int(await self.database.fetchval("select cutover.disown($1, $2)", epoch, limit, timeout=_CHUNK_SECONDS))
 
     async def unplaced(self) -> int:
         """Legacy rows that no namespace can be derived for: they are not taken over."""
         return int(
-            await self._database.fetchval(
+            await self.database.fetchval(
                 "select count(*) from public.agent_memories a left join public.workspaces w on w.id = a.workspace_id"
                 " where w.id is null",
                 timeout=_CHUNK_SECONDS,
@@ -113,7 +113,7 @@ class DropStore:
 
     async def note(self, event: str, actor: str, detail: str = "") -> None:
         """Append one step that changes nothing by itself: dropping, blocked, retiring."""
-        await self._database.execute(
+        await self.database.execute(
             "insert into cutover.drop_event (event, relation, actor, detail)"
             " values ($1, coalesce((select d.relation from cutover.drop_state d), ''), $2, $3)",
             event,
@@ -124,13 +124,13 @@ class DropStore:
     async def drop(self, actor: str, lock_timeout_ms: int) -> bool:
         """Drop the table, if it is held and the hold is over; in one transaction with its record. Raises `LockTimeout`
         and `DatabaseFault`."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await _impatient(connection, lock_timeout_ms)
             return bool(await connection.fetchval("select cutover.drop_legacy($1)", actor, timeout=60.0))
 
     async def take_back(self, actor: str, detail: str, lock_timeout_ms: int) -> bool:
         """Call the hold off. Raises `OperatorError` where somebody else has the name."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await _impatient(connection, lock_timeout_ms)
             if await connection.fetchval(
                 "select to_regclass('public.\"agent_memories\"') is not null"
@@ -145,7 +145,7 @@ class DropStore:
 
     async def set_aside_again(self, seconds: float, actor: str, detail: str, lock_timeout_ms: int) -> str:
         """Begin the hold anew after it was called off; gives the table's name."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await _impatient(connection, lock_timeout_ms)
             return await set_aside(connection, seconds, actor, detail)
 

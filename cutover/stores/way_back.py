@@ -50,6 +50,31 @@ class WayBackStore:
         assert row is not None  # noqa: S101 - the function gives one row
         return Chunk(row["seen"], row["moved"] or 0, row["last_id"])
 
+    async def end_of_chunk(self, after: UUID | None, limit: int) -> UUID | None:
+        """Where the chunk behind `after` ends; None when it is the last."""
+        row = await self._database.fetchrow(
+            "select count(*) as seen, max(x.memory_id::text)::uuid as last_id from ("
+            " select distinct j.memory_id from cutover.journal j where j.state in ('intent', 'applied')"
+            " and not j.in_legacy and j.memory_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')"
+            " order by j.memory_id limit $2) x",
+            after,
+            limit,
+            timeout=_CHUNK_SECONDS,
+        )
+        assert row is not None  # noqa: S101 - aggregates give one row
+        return row["last_id"] if row["seen"] == limit else None
+
+    @staticmethod
+    async def waiting(connection: Connection, limit: int) -> int:
+        """How many words, of `limit` at most, legacy has not heard."""
+        return int(
+            await connection.fetchval(
+                "select count(*) from (select from cutover.journal j"
+                " where j.state in ('intent', 'applied') and not j.in_legacy limit $1) x",
+                limit,
+            )
+        )
+
     @staticmethod
     async def replay_rest(connection: Connection, *, timeout: float) -> int:
         """What is left, in the step's transaction; gives how many memories that were."""

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutover.stores.database import Connection, Database
+from cutover.stores.database import Connection, Database, own_work
 from tests.integration.protocol_scene import Scene
 
 Act = Callable[[Connection], Awaitable[None]]
@@ -22,7 +22,7 @@ class Cutting(Database):
     seen: list[str] = field(default_factory=list)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("transaction", "inner", "at", "after", "act", "seen", "step", "__class__", "__dict__"):
+        if name in ("transaction_within", "inner", "at", "after", "act", "seen", "step", "__class__", "__dict__"):
             return object.__getattribute__(self, name)
         return getattr(object.__getattribute__(self, "inner"), name)
 
@@ -40,23 +40,26 @@ class Cutting(Database):
         return answer
 
     @asynccontextmanager
-    async def transaction(self, *, timeout: float = 5.0, isolation: str | None = None) -> AsyncIterator[Connection]:
+    async def transaction_within(self, connection: Connection, seconds: float) -> AsyncIterator[Connection]:
         """As the real one."""
-        async with self.inner.connection(timeout=timeout) as connection:
-            transaction = connection.transaction()
-            await self.step(connection, "BEGIN", transaction.start)
-            try:
-                yield _Watched(self, connection)  # type: ignore[misc]
-            except BaseException:
-                await transaction.rollback()
-                raise
-            await self.step(connection, "COMMIT", transaction.commit)
+        watched: Any = _Watched(self, connection)
+        async with Database.transaction_within(self, watched, seconds) as begun:
+            yield begun
 
 
 class _Watched:
     def __init__(self, cutting: Cutting, connection: Connection) -> None:
         self._cutting = cutting
         self._connection = connection
+
+    def transaction(self) -> Any:
+        return _WatchedTransaction(self._cutting, self._connection)
+
+    def terminate(self) -> None:
+        self._connection.terminate()
+
+    def own_work(self) -> Any:
+        return own_work(self._connection)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._connection, name)
@@ -65,6 +68,22 @@ class _Watched:
             return await self._cutting.step(self._connection, sql, lambda: method(sql, *args, **options))
 
         return run
+
+
+class _WatchedTransaction:
+    def __init__(self, cutting: Cutting, connection: Connection) -> None:
+        self._cutting = cutting
+        self._connection = connection
+        self._transaction = connection.transaction()
+
+    async def start(self) -> None:
+        await self._cutting.step(self._connection, "BEGIN", self._transaction.start)
+
+    async def commit(self) -> None:
+        await self._cutting.step(self._connection, "COMMIT", self._transaction.commit)
+
+    async def rollback(self) -> None:
+        await self._transaction.rollback()
 
 
 def cut(s: Scene, at: int = -1, *, after: bool = False, act: Act | None = None) -> Cutting:

@@ -417,7 +417,7 @@ async def test_the_drop_killed_at_every_step_goes_on(database: str, monkeypatch:
 
     async def dropping(store: DropStore, actor: str, lock_timeout_ms: int) -> bool:
         if at == "in the transaction":
-            async with store._database.transaction() as connection:
+            async with store.database.transaction() as connection:
                 assert await connection.fetchval("SELECT cutover.drop_legacy('test')")
                 reached.set()
                 await _forever()

@@ -117,7 +117,7 @@ async def test_a_daemon_that_stands_still_in_the_middle_lets_others_write_again_
             await never.wait()
 
         cut(s, at, after=abandoned_at == "cutover.freeze_now", act=stand_still)
-        s.tenant._transition._step(Phase.A2, Phase.A3).hold_seconds = None  # a stopped process does not watch its clock
+        s.tenant._transition._step(Phase.A2, Phase.A3).hold_seconds = 3600.0  # who is stopped watches no clock
         changing = asyncio.create_task(s.step(Phase.A3))
         await stopped.wait()
         other = await s.daemon()  # another daemon of the tenant, whose callers must not suffer for long
@@ -237,7 +237,7 @@ async def test_writes_that_come_during_the_hold_wait_and_go_on_in_a3(database: s
 
 async def test_a_write_that_waited_too_long_is_refused_with_retry_after_and_written_nowhere(database: str) -> None:
     async with scene(database, phase=Phase.A2, proxied=False) as s:
-        with s.tenant.admission.hold():
+        with s.tenant.admission.hold(20.0):
             began = time.monotonic()
             error = await refused(s.create(CHILD, "too late"), Refused)
             assert time.monotonic() - began < 5

@@ -2,9 +2,12 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import asyncpg
+import pytest
 
+from cutover.domain.errors import IllegalStep
 from cutover.domain.memory import Kind
 from cutover.domain.phase import Phase
 from cutover.embedded.processes import until
@@ -82,3 +85,37 @@ async def test_a_workspace_that_is_purged_during_the_step_takes_its_memories_alo
         assert await s.plugin(made.id) is None
         assert await s.legacy(kept.id) is not None
         assert await s.differences() == []
+
+
+async def test_one_locked_row_keeps_only_its_own_chunk_and_who_holds_it_is_named(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.engine.way_back._CHUNK", 2)
+    monkeypatch.setattr("cutover.engine.way_back._ROUNDS", 1)
+    monkeypatch.setattr("cutover.engine.transition._ATTEMPTS", 1)
+    rows = [(UUID(int=n + 1), CHILD, f"old {n}", "LOCAL") for n in range(7)]
+    async with scene(database, phase=Phase.A3, rows=rows, proxied=False, **PATIENT) as s:
+        for memory_id, *_ in rows:
+            await s.edit(CHILD, memory_id, f"edited {memory_id.int}")
+        await s.quiet()
+        unheard = "cutover.journal WHERE state = 'applied' AND NOT in_legacy"
+        other = await asyncpg.connect(database, server_settings={"application_name": "console"})
+        try:
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("SELECT FROM agent_memories WHERE id = $1 FOR UPDATE", rows[0][0])
+            with pytest.raises(IllegalStep, match=r"console/\w+ \(pid \d+") as told:
+                await s.step(Phase.A2)
+            assert "in the way" in told.value.message
+            assert await s.count(unheard) == 2, "the others went ahead"
+            # Too many that cannot go ahead are not tried while writes are held.
+            monkeypatch.setattr("cutover.engine.way_back._MOST", 2)
+            with pytest.raises(IllegalStep, match="more than 2 memories could not go ahead"):
+                await s.step(Phase.A2)
+            await transaction.rollback()
+        finally:
+            await other.close()
+        assert (await s.step(Phase.A2))["to"] == "A2"
+        assert {row["content"] for row in await s.database.fetch("SELECT content FROM agent_memories")} == {
+            f"edited {n + 1}" for n in range(7)
+        }

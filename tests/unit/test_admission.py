@@ -158,7 +158,7 @@ def test_a_write_that_did_not_reach_the_plugin_is_one_error_among_the_writes() -
 async def test_while_writes_are_held_they_wait_and_reads_do_not() -> None:
     made = door(Phase.A2, most=5)
     arrived = time.monotonic()
-    with made.hold():
+    with made.hold(20.0):
         waiting = [asyncio.create_task(made.past_hold(Caller("memories", arrived=arrived))) for _ in range(3)]
         await asyncio.sleep(0.05)
         assert made.held == 3
@@ -175,7 +175,7 @@ async def test_while_writes_are_held_they_wait_and_reads_do_not() -> None:
 async def test_a_write_gets_no_more_than_its_share_of_the_hold_back() -> None:
     made = door(Phase.A2)
     arrived = time.monotonic() - 0.1
-    with made.hold():
+    with made.hold(20.0):
         waiting = asyncio.create_task(made.past_hold(Caller("memories", arrived=arrived)))
         await asyncio.sleep(0.9)
     assert (await waiting).arrived == pytest.approx(arrived + 0.6, abs=1e-6)
@@ -184,15 +184,27 @@ async def test_a_write_gets_no_more_than_its_share_of_the_hold_back() -> None:
 @pytest.mark.parametrize("age", [1.5, 60.0])
 async def test_who_has_waited_too_long_since_it_arrived_is_told_to_come_again(age: float) -> None:
     made = door(Phase.A2)
-    with made.hold(), pytest.raises(Refused) as refused:
+    with made.hold(20.0), pytest.raises(Refused) as refused:
         await made.past_hold(Caller("memories", arrived=time.monotonic() - age))
     assert (refused.value.reason, refused.value.status, refused.value.retry_after) == ("held", 503, 1)
     assert made.held == 0
 
 
+async def test_the_door_opens_by_itself_whatever_the_holder_waits_for() -> None:
+    made = door(Phase.A2)
+    with made.hold(0.1):
+        caller = Caller("memories", arrived=time.monotonic() + 20)  # patient
+        assert await made.past_hold(caller) != caller
+        await made.past_hold(Caller("memories", arrived=time.monotonic()))
+    with made.hold(20.0):
+        await asyncio.sleep(0.2)  # what opened the door before does not open it now
+        with pytest.raises(Refused):
+            await made.past_hold(Caller("memories", arrived=time.monotonic() - 1.4))
+
+
 async def test_no_more_wait_than_may_be_inside() -> None:
     made = door(Phase.A2, most=2)
-    with made.hold():
+    with made.hold(20.0):
         waiting = [asyncio.create_task(made.past_hold(Caller("memories", arrived=time.monotonic()))) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(Refused) as refused:
