@@ -80,10 +80,14 @@ class Freeze:
 
     # -- operators ----------------------------------------
 
-    async def refuse_during_scream(self) -> None:
-        """Raises `IllegalStep` while a scream test is under way."""
+    async def before_a_step(self, actor: str, *, back: bool) -> None:
+        """A scream test that is under way ends before a way back, which must not wait for it. Forward it raises
+        `IllegalStep`."""
         freeze = await self._store.state()
         if freeze is not None and freeze.screaming:
+            if back:
+                await self._store.end_scream(actor)
+                return
             raise IllegalStep(
                 f"a scream test of {freeze.actor} is under way until {freeze.until:%H:%M:%S} UTC",
                 next_step="wait for it, or end it: cutover phase scream-test --stop",

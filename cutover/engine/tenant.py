@@ -285,7 +285,7 @@ class Tenant:
                 (Phase.A3, Phase.A4): Drop(drops, runs, thresholds.drop_hold),
             },
             changing,
-            admission=self.admission, forbidden=self.freeze.refuse_during_scream, tenant=self.name, observer=observer,
+            admission=self.admission, forbidden=self.freeze.before_a_step, tenant=self.name, observer=observer,
         )  # fmt: skip
         self.findings = Findings(
             self.name, FindingStore(database), QuarantineStore(database), runs, self.phase, self.admission, observer,

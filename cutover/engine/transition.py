@@ -95,11 +95,11 @@ class Transition:
         changing: asyncio.Lock,
         *,
         admission: Admission,
-        forbidden: Callable[[], Awaitable[None]],
+        forbidden: Callable[..., Awaitable[None]],
         tenant: str,
         observer: Observer,
     ) -> None:
-        """`forbidden` raises `IllegalStep` while no step may be taken at all."""
+        """`forbidden` (who wants the step, whether it leads back) raises `IllegalStep` while none may be taken."""
         self._database = database
         self._ledger = ledger
         self._phase = phase
@@ -161,7 +161,7 @@ class Transition:
             before = await self._phase.reload()
             await self._first_verdict()
             self._allowed(before, target, expected_epoch)
-            await self._forbidden()
+            await self._forbidden(actor, back=target.order < before.phase.order)
             taken = self._step(before.phase, target)
             if self._under_way is not None:
                 self._under_way = (*self._under_way[:2], taken)

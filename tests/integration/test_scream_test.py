@@ -125,3 +125,10 @@ async def test_a_foreign_transaction_in_the_way_is_named(database: str) -> None:
             error = await refused(s.tenant.freeze.scream(5, "alice", ""), IllegalStep)
             assert "nightly-report" in str(error)
         assert await s.database.fetchval(TRIGGERS) == 0
+
+
+async def test_a_way_back_ends_the_scream_test(database: str) -> None:
+    async with scene(database, phase=Phase.A2) as s:
+        await s.tenant.freeze.scream(600, "alice", "")
+        assert (await s.step(Phase.A1))["to"] == "A1"
+        await s.insert(CHILD, "others write again")
