@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 UV     ?= uv
 BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked

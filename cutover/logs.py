@@ -265,6 +265,7 @@ class LogObserver:
                 events.MarkCounts: self._marks,
                 events.GateJudged: self._gate,
                 events.SoakTold: self._soak,
+                events.DropLooked: self._drop,
                 events.DivergencesCounted: self._divergences,
             }
 
@@ -496,6 +497,10 @@ class LogObserver:
         self._log.debug(
             "soak.told", tenant=event.tenant, green=round(event.green_seconds), required=round(event.required_seconds)
         )
+
+    def _drop(self, event: events.DropLooked) -> None:
+        # What blocks it is a failed task, told there.
+        self._log.debug("drop.held", tenant=event.tenant, remaining=round(event.remaining), blocked=event.blocked)
 
     def _soak_reset(self, event: events.SoakReset) -> None:
         self._log.warning("soak.reset", tenant=event.tenant, why=event.why, lost_seconds=round(event.lost_seconds))

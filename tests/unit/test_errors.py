@@ -91,7 +91,7 @@ def test_every_error_of_the_driver_becomes_one_of_ours(kind: type[BaseException]
     state = getattr(kind, "sqlstate", None) or ""
     if state in ("55P03", "40P01", "40001"):
         assert isinstance(ours, LockTimeout)
-    elif state.startswith(("08", "53")) or state in ("57P01", "57P02", "57P03", "25006", "57014"):
+    elif state.startswith(("08", "53")) or state in ("57P01", "57P02", "57P03", "25006", "25P03", "57014"):
         assert isinstance(ours, DatabaseUnavailable)
     elif issubclass(kind, asyncpg.PostgresError):
         assert isinstance(ours, DatabaseFault)

@@ -188,12 +188,13 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "gate.thresholds_loosened",
         "kv.capture",
         "soak.told",
+        "drop.held",
         "soak.reset",
         "rollback.rehearsed",
         "task.failed",
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
-    hot |= {"gate.judged", "divergences.counted", "soak.told"}
+    hot |= {"gate.judged", "divergences.counted", "soak.told", "drop.held"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -230,6 +231,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.ThresholdsTold(t, dict.fromkeys(THRESHOLDS, True))
     yield events.KvSwitched(t, on=True, did="installed")
     yield events.SoakTold(t, 60.0, 3600.0)
+    yield events.DropLooked(t, 60.0, blocked=False)
     yield events.SoakReset(t, "a sweep was divergent", 60.0)
     yield events.Rehearsed(t, True, 1.5, 77.0, "", True)
     yield events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time")
