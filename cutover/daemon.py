@@ -24,7 +24,8 @@ from cutover.domain.load_budget import LoadPolicy
 from cutover.domain.thresholds import GateThresholds
 from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
-from cutover.engine.tenant import Tenant, TenantOptions, Tenants
+from cutover.engine.tenant import Tenant, Tenants
+from cutover.engine.tenant_options import TenantOptions
 from cutover.http import memories_server, plugin_face
 from cutover.http.auth import WorkspaceAuth
 from cutover.http.limits import Limits, raise_open_files

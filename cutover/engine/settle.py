@@ -17,6 +17,7 @@ from cutover.stores.ledger import Ledger, Settlement
 _LINGER_SECONDS = 0.01
 """Nobody waits for a noted outcome, so it may wait for company: a settlement shared by ten costs a tenth."""
 _BATCH = 256
+_UNDEFINED_TABLE = "42P01"
 _RETRY_SECONDS = 0.25
 _ATTEMPTS = 40
 """Tries while the database cannot be reached; after that T_z and the reconciler see to it."""
@@ -130,8 +131,11 @@ class Settler:
             try:
                 cleared = await self._ledger.settle(settlements)
                 return [cleared.get(s.memory_id, False) for s in settlements]
-            except DatabaseFault:
-                raise
+            except DatabaseFault as fault:
+                # The step to A4 renames the table that the function names; a moment later it names another.
+                if fault.sqlstate != _UNDEFINED_TABLE or attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
             except CutoverError:
                 # The marks are durable and fall due after T_z in any case; trying on only saves that wait.
                 if attempt == _ATTEMPTS - 1:

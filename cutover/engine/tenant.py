@@ -10,28 +10,24 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 from uuid import UUID
 
 from cutover import __version__
-from cutover.domain.breaker import BreakerPolicy, ProbePolicy
 from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
 from cutover.domain.events import Observer
 from cutover.domain.evidence import FreezeEvidence
 from cutover.domain.limiter import Limiter, LimiterPolicy
-from cutover.domain.load_budget import DEFAULT_LOAD, LoadPolicy
 from cutover.domain.phase import Phase
 from cutover.domain.soak_clock import SoakRules
-from cutover.domain.thresholds import DEFAULTS, GateThresholds
 from cutover.engine.access_watch import AccessWatch
 from cutover.engine.admission import Admission
 from cutover.engine.archive import Archivist
 from cutover.engine.backfill import Backfill
-from cutover.engine.backfill_progress import BackfillLimits, Progress
+from cutover.engine.backfill_progress import Progress
 from cutover.engine.background_search import BackgroundSearch
 from cutover.engine.canary_faults import FAULTS_NAMESPACE, CanaryFaults
 from cutover.engine.contract_digest import ContractRun
@@ -71,6 +67,7 @@ from cutover.engine.shadow_time import ShadowTime, WriteTally
 from cutover.engine.soak_clock import SoakClock
 from cutover.engine.stand_up import StandDown, StandUp
 from cutover.engine.sweep import CountSweeper
+from cutover.engine.tenant_options import TenantOptions
 from cutover.engine.thaw import Thaw
 from cutover.engine.transition import Transition
 from cutover.engine.verify import Verifier
@@ -115,45 +112,6 @@ _FRESH_SECONDS = 30.0
 _CONCURRENCY = LimiterPolicy(floor=6, start=16, tolerance=4.0)
 """Looser than the limiter's own defaults: a latency seen from here includes the turn of our own busy event loop, which
 no smaller limit shortens. With the defaults the limit sat at 2 to 7 and a backfill ran at two thirds of its rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class TenantOptions:
-    """What one tenant is made of. Times in seconds; see the settings of the same names for meaning and bounds."""
-
-    name: str
-    database_url: str
-    plugin_url: str
-    plugin_database_url: str | None
-    plugin_command: tuple[str, ...] | None
-    pool_size: int
-    plugin_timeout: float
-    probe_interval: float
-    probe_timeout: float
-    probe_policy: ProbePolicy
-    breaker_policy: BreakerPolicy
-    refuse: Literal["all", "writes"]
-    max_in_flight: int
-    max_backlog: int
-    delivery_deadline: float
-    quarantine: float
-    phase_lease: float
-    reconciler_senders: int
-    shadow_ratio: float
-    sweep_interval: float
-    backfill: BackfillLimits
-    digest_interval: float = 600.0
-    digest_full_interval: float = 86_400.0
-    digest_after_backfill: bool = True
-    sweep_load: LoadPolicy = DEFAULT_LOAD
-    recall_interval: float = 900.0
-    """0: recall sweeps on demand only."""
-    kv: bool = False
-    """Whether rows of workspace_memory are copied too."""
-    thresholds: GateThresholds = DEFAULTS
-    config_hash: str = ""
-    """Over the daemon's settings: certificates are bound to it."""
-    archive_directory: Path | None = None
 
 
 class Tenant:
@@ -268,7 +226,10 @@ class Tenant:
         self._stand_up = StandUp(ledger, strays, self._kv, self.name, observer, changing)
         freezes = FreezeStore(database)
         self.freeze = Freeze(self.name, freezes, self.phase, observer)
-        self.thaw = Thaw(self.name, freezes, WayBackStore(database), self.digests, runs, self.phase, observer)
+        self.thaw = Thaw(
+            self.name, freezes, WayBackStore(database), self.digests, runs, self.phase, observer,
+            contract_only=plugin_database is None,
+        )  # fmt: skip
         look = LastLook(
             self.digests,
             None if plugin_database is None else _digest_reader(database, plugin_database),

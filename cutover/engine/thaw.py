@@ -23,7 +23,7 @@ from cutover.stores.way_back import WayBackStore
 _LOOK_SECONDS = 1.0
 _FIRST_AGAIN, _LAST_AGAIN = 30.0, 600.0
 _DAEMON = "cutover"
-_REMEDY = "`cutover divergence repair`, or as a last resort `cutover phase thaw --reason …`"
+_REMEDY = "`cutover divergence repair`; a way back to A0 ends it too, as does `cutover phase thaw --reason …` by hand"
 
 
 class Thaw:
@@ -38,8 +38,11 @@ class Thaw:
         runs: Runs,
         phase: PhaseWatch,
         observer: Observer,
+        *,
+        contract_only: bool,
     ) -> None:
         self._tenant = tenant
+        self._contract_only = contract_only
         self._freezes = freezes
         self._store = store
         self._digests = digests
@@ -69,7 +72,7 @@ class Thaw:
         if state.phase is Phase.A0:  # legacy is all there is: nothing could differ from it
             return await self._store.thaw(_DAEMON)
         proof = await self._digests.evidence(state.epoch)
-        self.why = "" if proof is None else _in_the_way(proof)
+        self.why = "" if proof is None else _in_the_way(proof, contract_only=self._contract_only)
         if proof is not None and not self.why:
             return await self._store.thaw(_DAEMON)
         self._ask(state.epoch)
@@ -96,10 +99,13 @@ class Thaw:
         self._digests.wish("way_back")
 
 
-def _in_the_way(proof: DigestEvidence) -> str:
-    """What a sweep after the way back found that keeps others out; empty when nothing does."""
+def _in_the_way(proof: DigestEvidence, *, contract_only: bool) -> str:
+    """What a sweep after the way back found that keeps others out; empty when nothing does. Through the contract alone
+    no sweep is ever whole: one that found nothing in what can be seen is all that there will be."""
     if proof.open_findings:
         return f"after the way back {proof.open_findings} findings are open, so others stay refused: {_REMEDY}"
     if proof.outcome == "clean" and proof.trusted and proof.coverage >= 1:
+        return ""
+    if contract_only and proof.outcome == "partial" and proof.trusted:
         return ""
     return f"the sweep after the way back was {proof.outcome}, so others stay refused and it is made again: {_REMEDY}"

@@ -37,7 +37,8 @@ from cutover.embedded.reference_plugin import running as running_plugin
 from cutover.embedded.stack import plugin_database_url
 from cutover.engine.backfill_progress import BackfillLimits
 from cutover.engine.schedule import Schedule
-from cutover.engine.tenant import Tenant, TenantOptions
+from cutover.engine.tenant import Tenant
+from cutover.engine.tenant_options import TenantOptions
 from cutover.stores.database import Database
 from tests.integration.read_scene import add_workspaces
 

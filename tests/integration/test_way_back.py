@@ -194,6 +194,15 @@ async def test_others_write_again_after_a_clean_sweep_and_not_before(database: s
         assert await s.database.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'cutover_freeze%'") == 0
 
 
+async def test_through_the_contract_alone_a_partial_sweep_without_findings_ends_the_thaw(database: str) -> None:
+    async with scene(database, phase=Phase.A3, plugin_database_url="none", **PATIENT) as s:
+        await s.create(CHILD, "made")
+        await s.quiet()
+        await s.step(Phase.A2)
+        await free(s)
+        await s.insert(CHILD, "on time")
+
+
 async def test_a_sweep_that_is_not_clean_keeps_others_out_until_somebody_answers_for_it(database: str) -> None:
     async with scene(database, phase=Phase.A3, **PATIENT) as s:
         lost = await s.create(CHILD, "lost")
