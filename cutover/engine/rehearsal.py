@@ -146,8 +146,9 @@ class _Course:
         self._begin("setting the scene")
         self.scene = await self._store.set_up()
         if not self.scene.words + self.scene.invented:
-            self.why = "there was nothing to replay: agent_memories has no rows to invent words about"
-            return
+            if self.scene.rows:
+                self.why = "there was nothing to replay: no words could be invented about the rows"
+            return  # a tenant without rows has nothing to lose
         self._begin("replaying the journal")
         began = time.monotonic()
         after = await self._store.replay_chunk(None)

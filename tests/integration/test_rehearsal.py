@@ -50,6 +50,14 @@ async def everything(s: Scene) -> dict[str, list[Any]]:
     return {each: [tuple(row) for row in await s.database.fetch(f"SELECT * FROM {each} ORDER BY 1")] for each in tables}
 
 
+async def test_a_tenant_without_rows_has_nothing_to_lose(database: str) -> None:
+    async with scene(database, phase=Phase.A2, **PATIENT) as s:
+        await s.database.execute("DELETE FROM agent_memories")
+        await s.quiet()
+        last = await rehearsed(s)
+        assert (last["ok"], last["rows"], last["why"]) == (True, 0, "")
+
+
 async def test_a_rehearsal_in_a2_replays_invented_words_and_touches_nothing(database: str) -> None:
     """The gate of A3 asks for one before A3 is entered."""
     async with scene(database, phase=Phase.A2, rows=ROWS, **PATIENT) as s:
