@@ -11,7 +11,7 @@ from cutover.embedded.processes import PEOPLE, ChildError, until
 
 _REQUESTER = "edsger"
 _APPROVERS = ("ada", "grace")
-_PASSING = ("healthy plugin", "a change of phase is under way", " is closed by ", " is void: ")
+_PASSING = ("healthy plugin", "a change of phase is under way", " is closed by ", " is void: ", "newer sweep found")
 """Words of refusals that may be over in a moment."""
 
 

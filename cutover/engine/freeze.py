@@ -120,14 +120,6 @@ class Freeze:
         if not state.phase.plugin_is_authority:
             raise IllegalStep(f"nothing is frozen in {state.phase}", next_step="cutover phase show")
         before = await self._store.faults()
-        if held := await self._store.held():
-            # A table that has the old name now is somebody else's: freezing that would break its owner.
-            raise IllegalStep(
-                f"agent_memories is held as {held}, and is frozen under its own name only"
-                + (f" ({'; '.join(before)})" if before else ""),
-                next_step="cutover drop cancel (another table of the name goes first), then cutover phase refreeze,"
-                " then cutover drop start",
-            )
         await self.count()
         await self._store.restore_function()
         number = await self._frozen("frozen", actor, reason)

@@ -52,14 +52,6 @@ class FreezeStore:
             row["number"], row["mode"], row["since"], row["until"], row["actor"], row["reason"], row["over"]
         )
 
-    async def held(self) -> str:
-        """The name that the table has while it is held before the drop; empty when it is not."""
-        return str(
-            await self._database.fetchval(
-                "select coalesce((select d.relation from cutover.drop_state d where d.state = 'aside'), '')"
-            )
-        )
-
     async def faults(self) -> list[str]:
         """What is wrong with the freeze that the phase asks for; empty when it is intact or none is asked for."""
         rows = await self._database.fetch("select * from cutover.freeze_faults() as t (fault)", timeout=5.0)

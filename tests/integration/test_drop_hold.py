@@ -9,11 +9,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from cutover.domain.errors import IllegalStep, OperatorError
+from cutover.domain.errors import OperatorError
 from cutover.domain.phase import Phase
 from cutover.domain.thresholds import DEFAULTS
 from cutover.embedded.processes import until
-from tests.integration.protocol_scene import Scene, refused, scene
+from tests.integration.protocol_scene import Scene, scene
 from tests.integration.read_scene import CHILD
 
 HELD = replace(DEFAULTS, drop_hold=3600.0)
@@ -81,7 +81,7 @@ async def test_a_dump_of_the_held_table_makes_nobody_wait_at_workspaces(database
 async def test_another_agent_memories_made_during_the_hold_is_named_blocks_the_drop_and_is_not_frozen(
     database: str,
 ) -> None:
-    async with held(database) as (s, name):
+    async with held(database) as (s, _):
         await s.database.execute("CREATE TABLE IF NOT EXISTS agent_memories (id uuid PRIMARY KEY)")
         shown = await s.tenant.drops.show()
         assert [each["kind"] for each in shown["dependants"]] == ["another table"]
@@ -89,8 +89,7 @@ async def test_another_agent_memories_made_during_the_hold_is_named_blocks_the_d
         with pytest.raises(OperatorError, match=r"another public\.agent_memories was made") as caught:
             await s.tenant.drops.cancel("op", "test")
         assert "rename or drop it" in caught.value.next_step
-        error = await refused(s.tenant.freeze.refreeze("op", "test"), IllegalStep)
-        assert name in str(error)
+        await s.tenant.freeze.refreeze("op", "test")  # the held table, not the one that has its name
         await s.database.execute("INSERT INTO agent_memories VALUES ($1)", uuid4())
         await s.database.execute("DROP TABLE agent_memories")
         assert (await s.tenant.drops.cancel("op", "test"))["state"] == "cancelled"
