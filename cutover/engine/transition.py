@@ -48,6 +48,9 @@ _ATTEMPTS = 10
 _TOTAL_SECONDS = 60.0
 """After this no further try is begun."""
 _VERDICT_SECONDS = 3.0
+_LOST_LOCK_MS = 800
+"""How long a session whose connection is lost is given to end its commit."""
+_MADE_ALL_THE_SAME = ("the connection broke during the step, which had been made all the same",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,27 +234,42 @@ class Transition:
 
     async def _held(self, taken: Step, wanted: "_Attempt") -> tuple[tuple[str, ...], float]:
         """One try, with new writes waiting at the door until the phase that came of it is known."""
-        # The connection first: while the pool has none to spare, nobody waits at the door.
-        async with self._database.connection() as connection:
-            began, made = time.monotonic(), False
-            with self._admission.hold(taken.hold_seconds + _DOOR_SECONDS):
-                try:
-                    notes = await self._in_one_transaction(connection, taken, wanted)
-                    made = True
-                except DatabaseUnavailable:
-                    # The connection broke; was that before the commit, or after?
-                    now = await self._phase.reload()
-                    if (now.epoch, now.phase) != (wanted.before.epoch + 1, wanted.target):
-                        raise
-                    notes, made = ("the connection broke during the step, which had been made all the same",), True
-                finally:
-                    if made:
-                        with contextlib.suppress(CutoverError, TimeoutError):  # every write asks for itself then
-                            async with asyncio.timeout(_DOOR_SECONDS):
-                                await self._phase.reload()
-                    seconds = time.monotonic() - began
-                    self._observer(WritesHeld(self._tenant, wanted.before.phase, wanted.target, seconds, made=made))
+        notes: tuple[str, ...] = ()
+        seconds, made = 0.0, False
+        try:
+            # The connection first: while the pool has none to spare, nobody waits at the door.
+            async with self._database.connection() as connection:
+                began = time.monotonic()
+                with self._admission.hold(taken.hold_seconds + _DOOR_SECONDS):
+                    try:
+                        notes = await self._in_one_transaction(connection, taken, wanted)
+                        made = True
+                    except DatabaseUnavailable:
+                        if not await self._was_made(wanted):
+                            raise
+                        notes, made = _MADE_ALL_THE_SAME, True
+                    finally:
+                        if made:
+                            with contextlib.suppress(CutoverError, TimeoutError):  # every write asks for itself then
+                                async with asyncio.timeout(_DOOR_SECONDS):
+                                    await self._phase.reload()
+                        seconds = time.monotonic() - began
+                        self._observer(WritesHeld(self._tenant, wanted.before.phase, wanted.target, seconds, made=made))
+        except DatabaseUnavailable:
+            if not made:
+                raise
+            notes += _MADE_ALL_THE_SAME  # it was found broken when it was given back, which undoes nothing
         return notes, seconds
+
+    async def _was_made(self, wanted: "_Attempt") -> bool:
+        """The connection broke: before the commit, or after? Its session may still be at it, and holds the phase lock
+        until the answer is final."""
+        with contextlib.suppress(LockTimeout):
+            async with self._database.transaction() as connection:
+                await connection.execute(f"set local lock_timeout = {_LOST_LOCK_MS}")
+                await connection.execute("select pg_advisory_xact_lock_shared(cutover.phase_lock_key())")
+        now = await self._phase.reload()
+        return (now.epoch, now.phase) == (wanted.before.epoch + 1, wanted.target)
 
     async def _in_one_transaction(self, connection: Connection, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:
         try:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from cutover.domain.errors import DatabaseUnavailable
 from cutover.stores.database import Connection, Database, own_work
 from tests.integration.protocol_scene import Scene
 
@@ -20,9 +21,23 @@ class Cutting(Database):
     after: bool = False
     act: Act | None = None
     seen: list[str] = field(default_factory=list)
+    torn: bool = False
+    """Whether the connection is found dead when it is given back, after the last statement."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("transaction_within", "inner", "at", "after", "act", "seen", "step", "__class__", "__dict__"):
+        if name in (
+            "transaction_within",
+            "connection",
+            "torn",
+            "inner",
+            "at",
+            "after",
+            "act",
+            "seen",
+            "step",
+            "__class__",
+            "__dict__",
+        ):
             return object.__getattribute__(self, name)
         return getattr(object.__getattribute__(self, "inner"), name)
 
@@ -38,6 +53,14 @@ class Cutting(Database):
             assert self.act is not None
             await self.act(connection)
         return answer
+
+    @asynccontextmanager
+    async def connection(self, *, timeout: float = 5.0) -> AsyncIterator[Connection]:
+        """As the real one."""
+        async with self.inner.connection(timeout=timeout) as connection:
+            yield connection
+        if self.torn:
+            raise DatabaseUnavailable("the connection was gone when it was given back", next_step="look again")
 
     @asynccontextmanager
     async def transaction_within(self, connection: Connection, seconds: float) -> AsyncIterator[Connection]:

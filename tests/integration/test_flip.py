@@ -100,6 +100,14 @@ async def test_a_commit_whose_answer_is_lost_counts_as_what_it_was(database: str
         assert await wholly(s) is Phase.A3
 
 
+async def test_a_connection_that_dies_between_the_commit_and_its_return_counts_as_what_it_was(database: str) -> None:
+    async with scene(database, phase=Phase.A2, proxied=False) as s:
+        cut(s).torn = True
+        told = await s.step(Phase.A3)
+        assert "had been made all the same" in " ".join(told["notes"])
+        assert await wholly(s) is Phase.A3
+
+
 @pytest.mark.parametrize("abandoned_at", ["cutover.freeze_now", "set_phase", "COMMIT"])
 async def test_a_daemon_that_stands_still_in_the_middle_lets_others_write_again_soon(
     database: str, abandoned_at: str

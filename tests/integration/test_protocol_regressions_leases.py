@@ -1,5 +1,7 @@
 """A lease is counted from before it was asked for: whoever hears of it late does not send under it."""
 
+import asyncio
+
 from cutover.domain.phase import Phase
 from cutover.embedded.fault_proxy import Forward, ProxiedAnswer, ProxiedRequest, on
 from cutover.embedded.processes import until
@@ -29,9 +31,14 @@ async def test_the_reconciler_does_not_send_under_a_lease_that_expired_on_its_wa
 
         s.proxy.rule(on("POST", r"/memories$", "after"), look)
         async with foreign_transaction(database) as stranger:
-            # The claim is granted when its statement begins, and heard of when the tree can be read again.
-            await stranger.execute("LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE")
-            await s.database.execute("UPDATE agent_memories SET content = 'after' WHERE id = $1", made.id)
+            # The claim is granted when its statement begins, and heard of when the tree can be read again. The edit
+            # reads the tree too: so the lock is asked for before the edit ends, and had before its mark can be claimed.
+            async with foreign_transaction(database) as writer:
+                await writer.execute("UPDATE agent_memories SET content = 'after' WHERE id = $1", made.id)
+                locking = asyncio.create_task(stranger.execute("LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE"))
+                await until_waiting(s.database, "LOCK TABLE workspaces")
+                await writer.execute("COMMIT")
+            await locking
             await until_waiting(s.database, "claim_marks")
             quiet = s.tenant._reconciler._quiet
 
