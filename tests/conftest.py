@@ -1,12 +1,14 @@
 """Fixtures for everything that needs a real PostgreSQL: one embedded server per test process, a fresh database per
 test, copied from a template that holds the v1 schema.
 
-Tests marked `pg15` run on PostgreSQL 15 as Debian ships it, without pgvector. Where its programs are missing they are
-left out and the report's head says so; with CI=true they fail instead.
+Tests marked `pg15` run on PostgreSQL 15 as Debian ships it, without pgvector; those marked `prometheus` and `browser`
+on Debian's packages of these. Where such a program is missing they are left out and the report's head says so; with
+CI=true they fail instead.
 """
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -31,19 +33,33 @@ BARE_STEPS = "ALTER DATABASE {} SET cutover.bare_steps = '{}'"
 """Scenes set the phase that they want without certificates. Databases that a daemon makes for itself do not know it."""
 
 
+_NEEDS = {
+    "browser": next((f"no {each} (Debian's package {each})" for each in ("chromium",) if not shutil.which(each)), None),
+    "pg15": _PG15_MISSING,
+    "prometheus": next(
+        (f"no {each} (Debian's package prometheus)" for each in ("prometheus", "promtool") if not shutil.which(each)),
+        None,
+    ),
+}
+"""What tests of a marker need beyond Python's packages, and what of it is missing here."""
+
+
 def pytest_report_header() -> list[str]:
-    if _PG15_MISSING is None:
-        return [f"PostgreSQL 15: {PG15_PROGRAMS}"]
     fate = "fail" if _in_ci() else "are left out"
-    return [f"{_PG15_MISSING}: the tests marked pg15 {fate}"]
+    return [
+        f"{marker}: {missing}: the tests marked so {fate}" if missing else f"{marker}: all there"
+        for marker, missing in _NEEDS.items()
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if _PG15_MISSING is None or _in_ci():
+    if _in_ci():
         return
-    without = [item for item in items if item.get_closest_marker("pg15")]
-    config.hook.pytest_deselected(items=without)
-    items[:] = [item for item in items if item not in without]
+    missing = [marker for marker, what in _NEEDS.items() if what]
+    without = [item for item in items if any(item.get_closest_marker(marker) for marker in missing)]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
 
 
 def _in_ci() -> bool:

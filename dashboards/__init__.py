@@ -1,0 +1,1 @@
+"""The Grafana dashboards: generated, never edited by hand (observability §4)."""
