@@ -232,6 +232,8 @@ class LogObserver:
         self._plugin_up: dict[str, bool] = {}
         self._foreign_reads: dict[str, int] = {}
         self._freeze_why: dict[str, str] = {}
+        self._ready_before: dict[str, bool] = {}
+        self._audit_why: dict[str, str] = {}
         self._writers: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestRefused: self._refused,
             events.DeliverySettled: self._delivery,
@@ -254,11 +256,19 @@ class LogObserver:
             events.SoakReset: self._soak_reset,
             events.ThresholdsTold: self._thresholds,
             events.Rehearsed: self._rehearsed,
+            events.ReadinessTold: self._ready,
+            events.PhaseChanging: self._changing,
+            events.AuditLooked: self._audit,
+            events.ConfigTold: lambda event: self._log.info("config.told", tenant=event.tenant, hash=event.digest),
             events.TaskFailed: self._task,
             events.RequestFinished: self._request,
         }
         self._debug = bool(self._log.is_enabled_for(logging.DEBUG))
         if self._debug:
+
+            def told(event: events.Event, name: str, **values: object) -> None:
+                self._log.debug(name, tenant=event.tenant, **values)
+
             self._writers |= {
                 events.StoreCalled: self._called,
                 events.StoreWritten: self._written,
@@ -267,6 +277,10 @@ class LogObserver:
                 events.SoakTold: self._soak,
                 events.DropLooked: self._drop,
                 events.DivergencesCounted: self._divergences,
+                events.RequestsHeld: lambda event: told(event, "requests.held", waiting=event.waiting),
+                events.SweepsScheduled: lambda event: told(event, "sweeps.scheduled", every=dict(event.every)),
+                events.DaemonsCounted: lambda event: told(event, "daemons.counted", daemons=event.daemons),
+                events.CertificatesLooked: self._certificates,
             }
 
     def __call__(self, event: events.Event) -> None:
@@ -366,6 +380,29 @@ class LogObserver:
             seconds=round(event.seconds, 4),
             made=event.made,
         )
+
+    def _ready(self, event: events.ReadinessTold) -> None:
+        """Looked at all the time; what changes is told."""
+        if self._ready_before.get(event.tenant) != event.ready:
+            self._ready_before[event.tenant] = event.ready
+            write = self._log.info if event.ready else self._log.warning
+            write("tenant.ready" if event.ready else "tenant.not_ready", tenant=event.tenant, closed_by=event.why)
+
+    def _changing(self, event: events.PhaseChanging) -> None:
+        if event.started_unix:
+            self._log.info("phase.changing", tenant=event.tenant)
+
+    def _audit(self, event: events.AuditLooked) -> None:
+        if self._audit_why.get(event.tenant, "") != event.why:
+            self._audit_why[event.tenant] = event.why
+            if event.intact:
+                self._log.warning("audit.whole", tenant=event.tenant)
+            else:
+                self._log.error("audit.broken", tenant=event.tenant, why=event.why, next="cutover audit verify")
+
+    def _certificates(self, event: events.CertificatesLooked) -> None:
+        missing = {target.value: missing for target, (_, missing) in event.by_target.items()}
+        self._log.debug("certificates.looked_at", tenant=event.tenant, approvals_missing=missing)
 
     def _marks(self, event: events.MarkCounts) -> None:
         self._log.debug(

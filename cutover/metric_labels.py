@@ -8,6 +8,7 @@ from typing import Final
 from cutover.domain.backfill import REASONS
 from cutover.domain.breaker import BreakerState
 from cutover.domain.divergence import DivergenceClass
+from cutover.domain.phase import Phase
 from cutover.domain.recall import Direction
 from cutover.domain.thresholds import THRESHOLDS as _THRESHOLDS
 
@@ -35,6 +36,8 @@ REFUSALS: Final = (
     "busy",
     "unresolved",
 )
+CERTIFIED: Final = tuple(phase.value for phase in Phase if phase is not Phase.A0)
+"""The phases that a certificate can be for: a step forward leads to one of them."""
 STORES: Final = ("legacy", "plugin", "journal")
 STORE_OUTCOMES: Final = ("ok", "rejected", "failed", "ambiguous")
 BREAKER_STATES: Final = tuple(state.value for state in BreakerState)

@@ -110,6 +110,65 @@ class WritesHeld(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestsHeld(Event):
+    """So many writes wait at the door for a change of phase, as of now."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessTold(Event):
+    """Whether `/readyz` says that the tenant is served now, and which checks say otherwise."""
+
+    ready: bool
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanging(Event):
+    """A change of phase began here at that Unix time, or (0) the last one ended, made or not."""
+
+    started_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatesLooked(Event):
+    """Per phase that a certificate is there for: when the newest one expires (Unix time), and how many approvals it
+    lacks. A phase that is not named has none."""
+
+    by_target: Mapping[Phase, tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLooked(Event):
+    """The record of phase changes was verified; `why` it is not whole."""
+
+    intact: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigTold(Event):
+    """The settings in force. `digest`: 12 hex digits of their hash, equal where two daemons mean the same."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepsScheduled(Event):
+    """How often each kind of sweep is due in the current phase, in seconds; 0: never."""
+
+    every: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonsCounted(Event):
+    """Daemons of this tenant that were heard of in the last minute, this one among them."""
+
+    daemons: int
+
+
+@dataclass(frozen=True, slots=True)
 class MarkCounts(Event):
     """The backlog right now: marks by origin, and the age of the oldest in seconds (0 when none)."""
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "procedures": set(),
     "logs": {"domain"},
     "metric_labels": {"domain"},
-    "metrics": {"domain", "metric_labels"},
+    "metrics": {"domain", "metric_labels", "metrics"},
     "tenant_settings": {"domain", "http.listen"},  # a listener's form is the faces' own affair
     "settings": {"domain", "http.listen", "tenant_settings"},
     "daemon": {"domain", "stores", "engine", "http", "logs", "metrics", "settings", "tenant_settings"},

@@ -172,6 +172,14 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "freeze.refused",
         "freeze.broken",
         "phase.held",
+        "requests.held",
+        "tenant.not_ready",
+        "phase.changing",
+        "certificates.looked_at",
+        "audit.broken",
+        "config.told",
+        "sweeps.scheduled",
+        "daemons.counted",
         "marks.counted",
         "plugin.down",
         "breaker.changed",
@@ -195,6 +203,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
     hot |= {"gate.judged", "divergences.counted", "soak.told", "drop.held"}
+    hot |= {"requests.held", "certificates.looked_at", "sweeps.scheduled", "daemons.counted"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -215,6 +224,14 @@ def sample_events() -> Iterator[events.Event]:
     yield events.FrozenWritesRefused(t, "psql", 3)
     yield events.FreezeLooked(t, wanted=True, intact=False, why="trigger cutover_freeze is gone")
     yield events.WritesHeld(t, Phase.A2, Phase.A3, 0.2, made=True)
+    yield events.RequestsHeld(t, 3)
+    yield events.ReadinessTold(t, ready=False, why=("plugin",))
+    yield events.PhaseChanging(t, 77.0)
+    yield events.CertificatesLooked(t, {Phase.A3: (77.0, 1)})
+    yield events.AuditLooked(t, intact=False, why="the event before event 3 is gone")
+    yield events.ConfigTold(t, "0123456789ab")
+    yield events.SweepsScheduled(t, {"count": 30.0})
+    yield events.DaemonsCounted(t, 2)
     yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0)
     yield events.PluginProbed(t, up=False, seconds=0.1, why="connection refused")
     yield events.BreakerChanged(t, "closed", "open", "5 failures")
