@@ -26,6 +26,8 @@ ALLOWED = {
     "metrics": {"domain", "metric_labels", "metrics"},
     "tenant_settings": {"domain", "http.listen"},  # a listener's form is the faces' own affair
     "settings": {"domain", "http.listen", "tenant_settings"},
+    "setting_words": set(),
+    "settings_page": {"domain", "settings", "setting_words", "tenant_settings"},
     "daemon": {"domain", "stores", "engine", "http", "logs", "metrics", "settings", "tenant_settings"},
     "cli": {"domain", "stores", "embedded", "daemon", "settings", "tenant_settings", "cli"},
     "__main__": {"cli"},
