@@ -108,12 +108,10 @@ async def _serve(
             for face, listen in faces:
                 await face.start(parse_listen(listen))
             ops.started()
-            _LOGGER.info(
-                "daemon.ready",
-                version=__version__,
-                pid=os.getpid(),
-                listening={face.name: [str(a) for a in face.addresses] for face in (*(f for f, _ in faces), ops)},
-            )
+            listening = {face.name: [str(a) for a in face.addresses] for face in (*(f for f, _ in faces), ops)}
+            for tenant in tenants:
+                tenant.presence.announce(listening)
+            _LOGGER.info("daemon.ready", version=__version__, pid=os.getpid(), listening=listening)
             await stopping.wait()
             _LOGGER.info("daemon.draining")
             ops.drain()
@@ -255,6 +253,7 @@ def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
         thresholds=_thresholds(settings),
         config_hash=settings.config_hash(tenant.name),
+        compared=settings.compared(tenant.name),
         archive_directory=settings.archive_directory,
     )
 

@@ -324,6 +324,23 @@ class Settings(BaseSettings):
         shown["admins"] = sorted(self.admins)
         return shown
 
+    def compared(self, tenant: str) -> dict[str, str]:
+        """What `config_hash(tenant)` is made of, by variable, to tell daemons' settings apart (decision 0031).
+
+        Of a variable that may hold a secret, a fingerprint of its masked form: 12 hex digits.
+        """
+        told: dict[str, str] = {}
+        shown = self.redacted()
+        for field in type(self).model_fields.values():
+            name = str(field.validation_alias)
+            if name in shown and name not in _EACH_ITS_OWN:
+                told[name] = _fingerprint(shown[name]) if _is_secret(field.json_schema_extra) else _told(shown[name])
+        for each in self.tenants:
+            if each.name == tenant:
+                told |= {f"tenant.{key}": _fingerprint(value) for key, value in each.redacted().items()}
+        told["admins"] = _told(sorted(self.admins))
+        return told
+
     def config_hash(self, tenant: str | None = None) -> str:
         """Hex sha256 over `redacted()`: certificates are bound to it; a rotated password does not change it.
 
@@ -508,6 +525,14 @@ def _is_secret(extra: object) -> bool:
 def _masked(value: object) -> str:
     text = str(value)
     return masked_url(text) if "://" in text and not isinstance(value, tuple) else "***"
+
+
+def _told(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _fingerprint(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,8 @@ of one cannot touch another.
 import asyncio
 import contextlib
 import math
+import os
+import platform
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -52,6 +54,7 @@ from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.plugin_gate import PluginGate
 from cutover.engine.plugin_process import PluginProcess, check_pgvector
 from cutover.engine.plugin_reads import PluginReads, Reporting
+from cutover.engine.presence import Presence
 from cutover.engine.promotion import Promotion
 from cutover.engine.query_sample import QuerySample
 from cutover.engine.read import Reads
@@ -76,6 +79,7 @@ from cutover.engine.write import WritePath
 from cutover.stores import migrate
 from cutover.stores.access import AccessStore
 from cutover.stores.certificates import CertificateStore
+from cutover.stores.daemons import DaemonSelf, DaemonStore
 from cutover.stores.database import Database
 from cutover.stores.digest import DigestReader
 from cutover.stores.digest_findings import DigestFindings
@@ -104,6 +108,7 @@ from cutover.stores.way_back import WayBackStore
 
 _APPLICATION = "cutover"
 _FLUSH_SECONDS = 5.0
+_LEAVE_SECONDS = 2.0
 _FULL_LOOK = 600.0
 """How often it is asked whether a full digest sweep is due: by the record, so a restart neither hastens nor delays."""
 _RECALL_INTERVAL = 900.0
@@ -148,6 +153,7 @@ class Tenant:
             breaker_policy=options.breaker_policy,
             owner=ledger.owner,
         )
+        self.presence = Presence(self.name, DaemonStore(database), _me(options, ledger.owner), observer)
         shadow = ShadowStore(database)
         self._tally = WriteTally(self.name, shadow, self.phase, observer)
         self.admission = Admission(
@@ -393,12 +399,16 @@ class Tenant:
         yield f"drop {self.name}", self.drops.run
         yield f"access {self.name}", self._access.run
         yield f"archive {self.name}", self.archives.run
+        yield f"presence {self.name}", self.presence.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 
     async def drain(self) -> None:
         """Let nothing in any more, and tell the ledger what is known."""
         self.admission.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self.presence.leave()
         with contextlib.suppress(TimeoutError):  # what is not told now falls due after T_z and is delivered once more
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await self._settler.flush()
@@ -429,6 +439,7 @@ class Tenant:
             "soak": self._soak.status(),
             "access": self._access.status(),
             "drop": self.drops.last.as_json() if self.drops.last is not None else None,
+            "daemons": self.presence.status(),
             "plugin_child_pid": self.plugin_child_pid,
         }
 
@@ -503,6 +514,13 @@ class Tenants:
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants.values())
+
+
+def _me(options: TenantOptions, owner: UUID) -> DaemonSelf:
+    """This process as the other daemons of the tenant see it; its id is that of the leases it takes."""
+    return DaemonSelf(
+        owner, platform.node(), os.getpid(), __version__, options.config_hash[:12] or "0" * 12, options.compared
+    )
 
 
 def _proof(

@@ -1,6 +1,7 @@
 """What one tenant is made of (architecture §9)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -46,4 +47,6 @@ class TenantOptions:
     thresholds: GateThresholds = DEFAULTS
     config_hash: str = ""
     """Over the daemon's settings: certificates are bound to it."""
+    compared: Mapping[str, str] = field(default_factory=dict)
+    """The same settings by variable, without secrets, for other daemons to compare with theirs."""
     archive_directory: Path | None = None

@@ -25,6 +25,8 @@ canary: memory_id uuid, fault text, namespace text, content text, planted_at tim
 capture_gap: id smallint, seen_at timestamptz, missing text[]
 certificate: hash bytea, target text, from_phase text, epoch bigint, override text?, loosened text[], requested_by
   text, issued_at timestamptz, expires_at timestamptz, body text
+daemon: id uuid, host text, pid integer, version text, config_hash text, settings jsonb, faces jsonb, started_at
+  timestamptz, last_seen timestamptz
 delivery_log: xid xid8, memory_id uuid, origin text, writer text, at timestamptz
 divergence: memory_id uuid, class text, state text, source text, namespace text?, namespace_kind text, workspace_id
   uuid?, writer text, first_run uuid, last_run uuid, first_seen timestamptz, last_seen timestamptz, looked_at

@@ -1,0 +1,2 @@
+-- Undoes 017_daemons.
+drop table cutover.daemon;
