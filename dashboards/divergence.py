@@ -1,0 +1,264 @@
+"""`cutover-divergence`: do both stores hold the same, and how do we know? The panel that rows are watched on."""
+
+from typing import Final
+
+from dashboards.frame import framed
+from dashboards.panels import GREEN, GREY, ORANGE, RED, About, Column, Place, Query, by_tenant, lines
+from dashboards.promql import RATE, age, least, of, rate, summed, worst
+from dashboards.sdk import models
+
+UID: Final = "cutover-divergence"
+_CAUSES: Final = {
+    "unexplained": RED,
+    "in_flight": "light-blue",
+    "not_backfilled": "blue",
+    "quarantined": "orange",
+    "accepted": GREY,
+    "native": "light-purple",
+    "kv": "purple",
+}
+
+
+def divergence() -> models.Dashboard:
+    """The dashboard."""
+    fresh = age("cutover_sweep_last_success_timestamp_seconds", by="tenant, kind")
+    every = worst("cutover_sweep_interval_seconds", by="tenant, kind")
+    took = of("cutover_sweep_duration_seconds_sum")
+    ended = of("cutover_sweep_duration_seconds_count")
+    panels = [
+        lines(
+            1,
+            "Rows by store",
+            About(
+                "What the last count sweep found in each store. The lines of a tenant need not meet: the ledger beside"
+                " says why.",
+                runbooks=("CutoverDriftUnexplained",),
+            ),
+            Place(0, 0, 12, 8),
+            "short",
+            [Query(summed("cutover_rows", by="tenant, store", once_by="tenant, store, kind"), "{{tenant}} {{store}}")],
+        ),
+        lines(
+            2,
+            "Drift ledger: difference by cause",
+            About(
+                "legacy − plugin = in flight + not backfilled + quarantined + accepted − native − kv + unexplained."
+                " Only unexplained rows are a reason to be woken.",
+                runbooks=("CutoverDriftUnexplained",),
+                details="cutover-backfill",
+            ),
+            Place(12, 0, 12, 8),
+            "short",
+            [Query(summed("cutover_drift_rows", by="cause", once_by="tenant, cause"), "{{cause}}")],
+            stacked=True,
+            colours=_CAUSES,
+        ),
+        lines(
+            3,
+            "Unexplained rows",
+            About(
+                "The ledger's remainder per tenant; below 0 the plugin holds more than it should.",
+                runbooks=("CutoverDriftUnexplained",),
+            ),
+            Place(0, 8, 8, 7),
+            "short",
+            [Query(worst("cutover_drift_rows", cause="unexplained"))],
+            steps=((1, RED),),
+            top=2,
+            zero=False,
+        ),
+        lines(
+            4,
+            "Confirmed differences by class",
+            About(
+                "Rows that a digest sweep found different twice, and nobody has settled: cutover divergence list.",
+                runbooks=("CutoverDivergenceConfirmed",),
+            ),
+            Place(8, 8, 8, 7),
+            "short",
+            [Query(summed("cutover_divergent_rows", by="class", once_by="tenant, class"), "{{class}}")],
+            stacked=True,
+            top=2,
+        ),
+        lines(
+            5,
+            "Age of the oldest difference",
+            About(
+                "How long the oldest confirmed and open difference has been known; 0 without one.",
+                runbooks=("CutoverDivergenceAgeing",),
+            ),
+            Place(16, 8, 8, 7),
+            "s",
+            [Query(age("cutover_divergence_first_seen_timestamp_seconds"))],
+            top=60,
+        ),
+        by_tenant(
+            6,
+            "Sweeps",
+            About(
+                "Per tenant and kind: how long ago a sweep last ended with a result (0: never in this daemon's life),"
+                " how often it is scheduled (0: on demand), what share of the rows it could look at, how long it took.",
+                runbooks=("CutoverSweepStale",),
+            ),
+            Place(0, 15, 12, 8),
+            (
+                Column("Last result ago", fresh, "s", words={0: ("never", GREY)}),
+                Column("Scheduled every", every, "s", words={0: ("on demand", GREY)}),
+                Column("Coverage", worst("cutover_sweep_coverage_ratio", by="tenant, kind"), "percentunit"),
+                Column(
+                    "Mean duration",
+                    f"sum by (tenant, kind) (increase({took}[$__range]))"
+                    f" / clamp_min(sum by (tenant, kind) (increase({ended}[$__range])), 1)",
+                    "s",
+                ),
+            ),
+            key=("tenant", "kind"),
+        ),
+        lines(
+            7,
+            "Sweeps behind schedule",
+            About(
+                "Age of the last result in scheduled intervals, for the kinds that are scheduled. Above 2, two runs"
+                " were missed.",
+                runbooks=("CutoverSweepStale",),
+            ),
+            Place(12, 15, 12, 8),
+            "short",
+            [Query(f"{fresh} / ({every} > 0)", "{{tenant}} {{kind}}")],
+            steps=((2, RED),),
+            top=2.5,
+        ),
+        lines(
+            8,
+            "Sweeps by outcome",
+            About(
+                "Sweeps that ended, per minute. `untrusted` missed a planted fault; `partial` could not see every row.",
+                runbooks=("CutoverSweepCanaryMissed",),
+            ),
+            Place(0, 23, 8, 7),
+            "cpm",
+            [Query(f"60 * {rate('cutover_sweeps_total', by='outcome')}", "{{outcome}}")],
+            stacked=True,
+            colours={"clean": GREEN, "drift": ORANGE, "divergent": RED, "failed": RED, "untrusted": RED},
+        ),
+        lines(
+            9,
+            "Planted faults that sweeps caught",
+            About(
+                "Before a digest sweep looks, faults are planted on copies; a sweep that misses one is not believed."
+                " Trusted is 1 when it caught all and reported no intact row. 0 before the first sweep.",
+                runbooks=("CutoverSweepCanaryMissed",),
+            ),
+            Place(8, 23, 8, 7),
+            "percentunit",
+            [
+                Query(least("cutover_sweep_canary_caught", by="tenant, fault"), "{{tenant}} {{fault}}"),
+                Query(least("cutover_sweep_trusted"), "{{tenant}} trusted"),
+            ],
+            top=1,
+        ),
+        lines(
+            10,
+            "Recall: do both stores answer alike?",
+            About(
+                "Mean overlap of shadow reads and of the last recall sweep, and Kendall's tau-b of the order (−1 to 1)."
+                " Nothing before the first comparison, because 0 would be a lie.",
+            ),
+            Place(16, 23, 8, 7),
+            "percentunit",
+            [
+                Query(least("cutover_recall_overlap_ratio", by="tenant, source"), "{{tenant}} overlap, {{source}}"),
+                Query(least("cutover_recall_rank_agreement"), "{{tenant}} order"),
+            ],
+            top=1,
+        ),
+        lines(
+            11,
+            "Memories that readers see in one store only",
+            About(
+                "At the last recall sweep. plugin_shows_more is a leak, plugin_shows_less a memory its readers lost;"
+                " expected are GLOBAL memories of other roots.",
+            ),
+            Place(0, 30, 8, 7),
+            "short",
+            [
+                Query(
+                    summed("cutover_recall_visibility_differences", by="direction", once_by="tenant, direction"),
+                    "{{direction}}",
+                )
+            ],
+            colours={"plugin_shows_more": RED, "plugin_shows_less": ORANGE, "expected": GREY},
+            top=2,
+        ),
+        lines(
+            12,
+            "Marks by origin",
+            About(
+                "Memories that must be delivered to the plugin again. Some under traffic are normal; a number that"
+                " only grows is not.",
+                runbooks=("CutoverMarksAgeing",),
+            ),
+            Place(8, 30, 8, 7),
+            "short",
+            [Query(summed("cutover_marks", by="origin", once_by="tenant, origin"), "{{origin}}")],
+            stacked=True,
+        ),
+        lines(
+            13,
+            "Age of the oldest mark",
+            About("How long the oldest mark has waited; 0 without marks.", runbooks=("CutoverMarksAgeing",)),
+            Place(16, 30, 8, 7),
+            "s",
+            [Query(age("cutover_marks_oldest_timestamp_seconds"))],
+            top=5,
+        ),
+        lines(
+            14,
+            "Other writers of agent_memories",
+            About(
+                "Rows per minute that others changed past the daemon (captured by triggers), and statements that the"
+                " freeze refused.",
+                runbooks=("CutoverBypassWriterSeen", "CutoverFrozenTableWritten"),
+            ),
+            Place(0, 37, 8, 7),
+            "cpm",
+            [
+                Query(f"60 * {rate('cutover_bypass_writes_total', by='writer')}", "{{writer}} wrote"),
+                Query(f"60 * {rate('cutover_frozen_writes_refused_total', by='writer')}", "{{writer}} refused"),
+            ],
+            top=1,
+        ),
+        by_tenant(
+            15,
+            "Others at the frozen table",
+            About(
+                "Scans of agent_memories by others since the cutover, rows they changed since A1, whether the freeze"
+                " is as the phase asks, intents in the journal, and whether workspace_memory is copied here.",
+                runbooks=("CutoverFrozenTableRead", "CutoverFrozenTableWritten", "CutoverFreezeBroken"),
+            ),
+            Place(8, 37, 8, 7),
+            (
+                Column("Foreign reads", worst("cutover_legacy_foreign_reads")),
+                Column("Foreign writes", worst("cutover_legacy_foreign_writes")),
+                Column("Freeze", least("cutover_freeze_intact"), words={0: ("broken", RED), 1: ("intact", GREEN)}),
+                Column("Journal", worst("cutover_journal_rows")),
+                Column("K/V", worst("cutover_kv_switch"), words={0: ("off", GREY), 1: ("on", GREEN)}),
+            ),
+        ),
+        lines(
+            16,
+            "Findings settled",
+            About("Findings that operators accepted, repaired, retried or acknowledged, per minute."),
+            Place(16, 37, 8, 7),
+            "cpm",
+            [Query(f"60 * sum by (action) (rate({of('cutover_findings_settled_total')}{RATE}))", "{{action}}")],
+            top=1,
+        ),
+    ]
+    return framed(
+        UID,
+        "Cutover / Divergence",
+        "Do both stores hold the same, and how do we know? Rows, the drift ledger, differences, sweeps, recall, marks.",
+        panels,
+        since="now-24h",
+    )

@@ -1,0 +1,283 @@
+"""`cutover-overview`: may I promote, and if not why? The first screen answers it; below is what changed and when."""
+
+from typing import Final
+
+from dashboards.frame import framed
+from dashboards.panels import (
+    GREEN,
+    GREY,
+    ORANGE,
+    PHASES,
+    RED,
+    RUNBOOKS,
+    YELLOW,
+    About,
+    Column,
+    Place,
+    Query,
+    by_tenant,
+    lines,
+    listing,
+    states,
+)
+from dashboards.promql import age, least, next_phase, of, otherwise, process, rate, worst
+from dashboards.sdk import models
+
+UID: Final = "cutover-overview"
+_OFF_ON: Final = {0.0: ("no", RED), 1.0: ("yes", GREEN)}
+_NOT_ZERO: Final = ((None, GREEN), (1, RED))
+_FAILING: Final = (
+    f"(max by (tenant, instance, phase, check) ({of('cutover_gate_check')}) == bool 0)"
+    f" and on (tenant, phase) {next_phase()}"
+)
+_LAST_PHASE: Final = f"{worst('cutover_phase_index')} == 4"
+
+
+def _tenants() -> tuple[Column, ...]:
+    failing = f"sum by (tenant) (max by (tenant, check) ({_FAILING}))"
+    missing = (
+        f"max by (tenant) ({of('cutover_certificate_approvals_missing')}"
+        f" and on (tenant, target) {next_phase('target')})"
+    )
+    green = worst("cutover_soak_green_seconds")
+    return (
+        Column("Phase", worst("cutover_phase_index"), words=PHASES, width=120),
+        Column("In it for", age("cutover_phase_entered_timestamp_seconds"), "s"),
+        Column(
+            "Next phase: failing checks",
+            otherwise(failing, f"0 * ({_LAST_PHASE}) - 1"),
+            steps=_NOT_ZERO,
+            words={-1: ("last phase", GREY), 0: ("0: gate open", GREEN)},
+        ),
+        Column("Approvals missing", otherwise(missing, f"0 * ({_LAST_PHASE})"), steps=((None, "text"), (1, ORANGE))),
+        Column(
+            "Unexplained rows",
+            f"max by (tenant) (abs({of('cutover_drift_rows', cause='unexplained')}))",
+            steps=_NOT_ZERO,
+        ),
+        Column(
+            "Oldest difference",
+            age("cutover_divergence_first_seen_timestamp_seconds"),
+            "s",
+            steps=((None, GREEN), (1, ORANGE), (3600, RED)),
+            words={0: ("none", GREEN)},
+        ),
+        Column("Plugin up", least("cutover_plugin_up"), words=_OFF_ON),
+        Column("Ready", least("cutover_ready"), words=_OFF_ON),
+        Column(
+            "Held now",
+            f"sum by (tenant) ({of('cutover_held_requests')})",
+            steps=((None, GREEN), (1, YELLOW), (50, RED)),
+        ),
+        Column("Refused", rate("cutover_refused_total"), "reqps", steps=((None, GREEN), (0.001, RED))),
+        Column(
+            "Soak",
+            f"clamp_max({green} / clamp_min({worst('cutover_soak_required_seconds')}, 1), 1)",
+            "percentunit",
+            steps=((None, "text"), (1, GREEN)),
+        ),
+    )
+
+
+def overview() -> models.Dashboard:
+    """The dashboard."""
+    firing = (
+        'max by (alertname, severity, tenant) (ALERTS{alertname=~"Cutover.+", alertstate="firing", tenant=~"$tenant|"})'
+    )
+    panels = [
+        by_tenant(
+            1,
+            "May I promote?",
+            About(
+                "One row per tenant. The next phase may be entered when no check of its gate fails; A3 and A4 need"
+                " approvals as well. The failing checks are named below.",
+                details="cutover-divergence",
+            ),
+            Place(0, 0, 24, 6),
+            _tenants(),
+        ),
+        listing(
+            2,
+            "Why not: failing checks of the next phase",
+            About(
+                "The checks that keep the next phase's gate closed. Follow a check's link for its measured value, its"
+                " threshold, the reason and the command to run next; or: cutover phase check."
+            ),
+            Place(0, 6, 10, 8),
+            otherwise(
+                f"({_FAILING}) == 1",
+                f'label_replace(0 * {worst("cutover_phase_index")}, "check", "none fails", "", "")',
+            ),
+            {"tenant": "Tenant", "phase": "To enter", "check": "Check", "instance": "Daemon"},
+            Column("Verdict", "", words={0: ("gate open", GREEN), 1: ("fails", RED)}, width=90),
+            links={
+                "Check": (
+                    "Reason and next step, from the daemon",
+                    "http://${__data.fields.Daemon}/tenants/${__data.fields.Tenant}/readyz/checks/${__data.fields.Check}",
+                )
+            },
+        ),
+        listing(
+            3,
+            "Firing alerts",
+            About("What fires now, each with a link to its runbook: meaning, impact, diagnosis, the commands to type."),
+            Place(10, 6, 6, 8),
+            otherwise(firing, 'label_replace(vector(0), "alertname", "none", "", "")', on=""),
+            {"alertname": "Alert", "severity": "Severity", "tenant": "Tenant"},
+            Column("State", "", words={0: ("quiet", GREEN), 1: ("firing", RED)}, width=70),
+            links={"Alert": ("Open the runbook", f"{RUNBOOKS}/${{__value.text}}.md")},
+        ),
+        states(
+            4,
+            "Phase ladder",
+            About(
+                "Which phase each tenant was in. A step back is as legitimate as a step forward.",
+                runbooks=("CutoverPhaseStuckSwitching", "CutoverPhaseDisagreement"),
+            ),
+            Place(16, 6, 8, 8),
+            [Query(worst("cutover_phase_index"))],
+            PHASES,
+        ),
+        lines(
+            5,
+            "Unexplained drift",
+            About(
+                "Rows by which the stores differ and that no cause of the ledger explains. Anything but 0 is a reason"
+                " to look, and closes the gates.",
+                runbooks=("CutoverDriftUnexplained",),
+                details="cutover-divergence",
+            ),
+            Place(0, 14, 8, 7),
+            "short",
+            [Query(worst("cutover_drift_rows", cause="unexplained"))],
+            steps=((1, RED),),
+            top=2,
+        ),
+        lines(
+            6,
+            "Refused requests by reason",
+            About(
+                "Requests turned away with nothing written to either store.",
+                runbooks=("CutoverRefusingTraffic", "CutoverPluginDown"),
+                details="cutover-traffic",
+            ),
+            Place(8, 14, 8, 7),
+            "reqps",
+            [Query(rate("cutover_refused_total", by="reason"), "{{reason}}")],
+            stacked=True,
+            top=1,
+        ),
+        states(
+            7,
+            "Plugin",
+            About(
+                "Whether the plugin's last probe was good. While it is down in A1 and later, writes are refused.",
+                runbooks=("CutoverPluginDown", "CutoverBreakerFlapping"),
+                details="cutover-traffic",
+            ),
+            Place(16, 14, 8, 7),
+            [Query(least("cutover_plugin_up"))],
+            {0: ("down", RED), 1: ("up", GREEN)},
+        ),
+        lines(
+            8,
+            "Soak of A3",
+            About(
+                "How long A3 has been green, and how long it must be before A4. A fall to 0 is a reset.",
+                runbooks=("CutoverSoakReset",),
+            ),
+            Place(0, 21, 8, 7),
+            "s",
+            [
+                Query(worst("cutover_soak_green_seconds"), "{{tenant}} green"),
+                Query(worst("cutover_soak_required_seconds"), "{{tenant}} required"),
+            ],
+            dashed=" required$",
+        ),
+        lines(
+            9,
+            "Phase change under way, requests held at its door",
+            About(
+                "How long the change under way has taken, and how many requests wait for it. A hold ends by itself"
+                " after 1.5 s at most.",
+                runbooks=("CutoverPhaseStuckSwitching",),
+                details="cutover-traffic",
+            ),
+            Place(8, 21, 8, 7),
+            "short",
+            [
+                Query(age("cutover_phase_change_started_timestamp_seconds"), "{{tenant}} seconds under way"),
+                Query(f"sum by (tenant) ({of('cutover_held_requests')})", "{{tenant}} requests held"),
+            ],
+            top=1,
+        ),
+        lines(
+            10,
+            "Time left of certificates",
+            About(
+                "How long the newest certificate for a phase is still good; at 0 it has to be asked for again.",
+                runbooks=("CutoverCertificateExpired",),
+            ),
+            Place(16, 21, 8, 7),
+            "s",
+            [
+                Query(
+                    f"max by (tenant, target) (clamp_min({of('cutover_certificate_expires_timestamp_seconds')}"
+                    " - time(), 0))",
+                    "{{tenant}} to {{target}}",
+                )
+            ],
+        ),
+        listing(
+            11,
+            "Daemons",
+            About(
+                "Every daemon with what it runs, by how long it has been up. Daemons of one tenant must show one hash"
+                " of their settings.",
+                runbooks=("CutoverDaemonAbsent", "CutoverConfigDisagreement"),
+            ),
+            Place(0, 28, 14, 6),
+            f"max by (instance, tenant, hash) ({of('cutover_config_info')})"
+            f" * on (instance) group_left (version) max by (instance, version) ({process('cutover_build_info')})"
+            f" * on (instance) group_left () max by (instance) (time() - {process('process_start_time_seconds')})",
+            {"instance": "Daemon", "tenant": "Tenant", "version": "Version", "hash": "Settings"},
+            Column("Up for", "", "s"),
+        ),
+        by_tenant(
+            12,
+            "Standing",
+            About(
+                "What should never need looking at: daemons heard of in the last minute, the chain of phase changes,"
+                " thresholds that ask for less than by default, what the way back was last rehearsed with.",
+                runbooks=("CutoverAuditBroken",),
+            ),
+            Place(14, 28, 10, 6),
+            (
+                Column("Daemons", worst("cutover_daemons"), steps=((None, RED), (1, "text"))),
+                Column("Record intact", least("cutover_audit_intact"), words=_OFF_ON),
+                Column(
+                    "Loosened",
+                    f"sum by (tenant) (max by (tenant, threshold) ({of('cutover_gate_threshold_loosened')}))",
+                    steps=((None, GREEN), (1, ORANGE)),
+                ),
+                Column(
+                    "Way back rehearsed",
+                    worst("cutover_rollback_last_rehearsal_ok"),
+                    words={0: ("no", GREY), 1: ("yes", GREEN)},
+                ),
+                Column(
+                    "Rehearsed ago",
+                    age("cutover_rollback_last_rehearsal_timestamp_seconds"),
+                    "s",
+                    words={0: ("–", GREY)},
+                ),
+            ),
+        ),
+    ]
+    return framed(
+        UID,
+        "Cutover / Overview",
+        "May I promote, and if not why? Phases, gates with reasons, unexplained drift, refusals, the plugin, the soak.",
+        panels,
+        since="now-6h",
+    )

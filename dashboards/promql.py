@@ -1,0 +1,71 @@
+"""Words of PromQL that every query is put together from.
+
+Every selector is narrowed by the dashboards' variables. Label matchers are keywords: `cause="unexplained"`; a value
+that begins with `~` is a regular expression. Two daemons may serve one tenant: what describes the database is told by
+both, and is therefore never added up over instances (`worst`, `least`); what a process did itself is (`rate`).
+"""
+
+from itertools import starmap
+
+RATE = "[$__rate_interval]"
+_PROCESS = ('job=~"$job"', 'instance=~"$instance"')
+
+
+def of(metric: str, **labels: str) -> str:
+    """A selector of one of a tenant's series."""
+    return _selector(metric, *_PROCESS, 'tenant=~"$tenant"', *starmap(_matcher, labels.items()))
+
+
+def process(metric: str) -> str:
+    """A selector of a series of the process, which has no tenant."""
+    return _selector(metric, *_PROCESS)
+
+
+def _selector(metric: str, *matchers: str) -> str:
+    return f"{metric}{{{', '.join(matchers)}}}"
+
+
+def _matcher(label: str, value: str) -> str:
+    return f'{label}=~"{value[1:]}"' if value.startswith("~") else f'{label}="{value}"'
+
+
+def worst(metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """The highest value that any daemon tells, by labels."""
+    return f"max by ({by}) ({of(metric, **labels)})"
+
+
+def least(metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """The lowest value that any daemon tells, by labels."""
+    return f"min by ({by}) ({of(metric, **labels)})"
+
+
+def summed(metric: str, *, by: str, once_by: str, **labels: str) -> str:
+    """Added up by `by`, after every `once_by` has been taken once, however many daemons tell it."""
+    return f"sum by ({by}) ({worst(metric, by=once_by, **labels)})"
+
+
+def rate(metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """Per second, of all daemons together, by labels."""
+    return f"sum by ({by}) (rate({of(metric, **labels)}{RATE}))"
+
+
+def quantile(q: float, metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """A quantile of a histogram (named without `_bucket`), by labels; NaN, which is drawn as a gap, without events."""
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', by=f'{by}, le', **labels)})"
+
+
+def age(metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """Seconds since a timestamp; 0 where the timestamp is 0 ("none")."""
+    at = of(metric, **labels)
+    return f"max by ({by}) ((time() - {at}) * ({at} > bool 0))"
+
+
+def next_phase(label: str = "phase") -> str:
+    """One series per tenant that is not in A4, with the phase that comes next in `label`."""
+    after = f"1 + {worst('cutover_phase_index')}"
+    return f'label_replace(count_values by (tenant) ("n", {after}), "{label}", "A$1", "n", "([1-4])")'
+
+
+def otherwise(expression: str, instead: str, on: str = "tenant") -> str:
+    """`expression`, and `instead` for those (by the labels `on`) that it says nothing about."""
+    return f"({expression}) or on ({on}) ({instead})"
