@@ -4,11 +4,18 @@ import click
 
 from cutover.cli.moments import age
 from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.cli.verb import Verb
 
 COLUMNS = ("what", "name", "operation", "count", "first_seen", "last_seen", "next")
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover access",
+        "cutover access -o json",
+    ),
+)
 @tenant_option
 @output_option
 def access(tenant: str | None, form: str) -> None:

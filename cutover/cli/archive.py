@@ -11,6 +11,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -21,23 +22,30 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _PATH = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def archive() -> None:
     """Archive agent_memories and what belongs to it; check an archive, bring it back."""
 
 
-@archive.command()
+@archive.command(
+    examples=(
+        "cutover archive create",
+        "cutover archive create --to /srv/archives/acme --yes",
+    ),
+)
 @click.option("--to", type=click.Path(path_type=Path), help="Directory. Default: one in CUTOVER_ARCHIVE_DIRECTORY.")
 @click.option("--no-wait", is_flag=True, help="Begin it and end; `cutover archive list` says how it goes.")
 @tenant_option
+@yes_option
 @output_option
-def create(to: Path | None, no_wait: bool, tenant: str | None, form: str) -> None:
+def create(to: Path | None, no_wait: bool, tenant: str | None, yes: bool, form: str) -> None:
     """Make an archive in the daemon, and restore it into a scratch schema to prove it.
 
     One that was interrupted is gone on with: parts that are whole and still say what the database says are kept.
     """
     from cutover.cli.ops_client import Ops
 
+    confirm(yes, "Files are written where the daemon runs, and restored on trial in a scratch schema of the database.")
     body: dict[str, Any] = {"actor": getpass.getuser()}
     if to is not None:
         body["to"] = str(to.absolute())
@@ -55,7 +63,10 @@ def create(to: Path | None, no_wait: bool, tenant: str | None, form: str) -> Non
     say(f"{rows} rows of agent_memories archived in {told['path']}, restored on trial with equal digests", "green")
 
 
-@archive.command("list")
+@archive.command(
+    "list",
+    examples=("cutover archive list",),
+)
 @tenant_option
 @output_option
 def list_(tenant: str | None, form: str) -> None:
@@ -68,7 +79,9 @@ def list_(tenant: str | None, form: str) -> None:
     emit(found if form in ("json", "yaml") else [{name: each.get(name) for name in _COLUMNS} for each in shown], form)
 
 
-@archive.command()
+@archive.command(
+    examples=("cutover archive verify /var/lib/cutover/archives/sample-20260501",),
+)
 @click.argument("path", type=_PATH)
 @output_option
 def verify(path: Path, form: str) -> None:
@@ -94,7 +107,12 @@ def verify(path: Path, form: str) -> None:
     say(f"{len(manifest.parts)} parts, every one as it was written", "green")
 
 
-@archive.command()
+@archive.command(
+    examples=(
+        "cutover archive restore /var/lib/cutover/archives/sample-20260501 --dry-run",
+        "cutover archive restore /var/lib/cutover/archives/sample-20260501 --schema back --yes",
+    ),
+)
 @click.argument("path", type=_PATH)
 @click.option("--schema", default="public", show_default=True, help="Where agent_memories is to be.")
 @click.option("--leave-out", multiple=True, metavar="COLUMN", help="Do without a column that the target lacks.")

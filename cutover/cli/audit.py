@@ -4,14 +4,20 @@ import click
 
 from cutover.cli.failure import DIVERGENT
 from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.cli.verb import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Check the record of phase changes."""
 
 
-@audit.command()
+@audit.command(
+    examples=(
+        "cutover audit verify",
+        "cutover audit verify --head 55974722ae06c46bb8f13e2917ea0388afb980cc6154490197f202d2ca0a0287",
+    ),
+)
 @click.option("--head", metavar="HASH", help="The hash of an event, noted earlier: it must still be in the record.")
 @tenant_option
 @output_option

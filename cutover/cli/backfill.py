@@ -9,6 +9,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, ERROR
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -32,7 +33,16 @@ _LASTING = ("operator", "pause_file", "plugin", "breaker", "backlog", "row_locks
 CONTROLS = ("pause", "resume", "abort")
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover backfill --dry-run            # how many, and what cannot be placed",
+        "cutover backfill --apply --rate 500",
+        "cutover backfill --pause              # at once; nobody is asked",
+        "cutover backfill --verify -o json",
+    ),
+    asks=lambda given: given["apply"],
+)
 @click.option("--dry-run", is_flag=True, help="Count what would be copied and what cannot be placed.")
 @click.option("--apply", is_flag=True, help="Copy. Run it again after any interruption: it goes on.")
 @click.option("--verify", is_flag=True, help="Compare both stores exactly, memory by memory; copies nothing.")

@@ -3,8 +3,17 @@
 import click
 from click.shell_completion import get_completion_class
 
+from cutover.cli.verb import Verb
 
-@click.command()
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover completion bash > ~/.local/share/bash-completion/completions/cutover",
+        "cutover completion zsh > ~/.zfunc/_cutover",
+        "cutover completion fish > ~/.config/fish/completions/cutover.fish",
+    ),
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.

@@ -9,13 +9,20 @@ import click
 
 from cutover.cli.failure import ERROR
 from cutover.cli.output import say
+from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.embedded.sample import Sample
     from cutover.embedded.stack import Stack
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover dev",
+        "cutover dev --memories 5000 --logs logs",
+    ),
+)
 @click.option("--memories", type=click.IntRange(min=100), default=1000, show_default=True, help="Rows to start with.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep the children's logs here.")
 def dev(memories: int, logs: Path | None) -> None:

@@ -11,6 +11,7 @@ import click
 from cutover.cli.failure import DIVERGENT, UNREACHABLE, CommandFailed
 from cutover.cli.moments import interval, moment, short
 from cutover.cli.output import confirm, emit, narrow, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Group
 from cutover.domain.divergence import DivergenceClass, DivergenceState
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _MOMENTS = ("_at", "_seen")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=Group)
 def divergence() -> None:
     """Show and settle the differences that digest sweeps found."""
 
@@ -38,13 +39,28 @@ def _which(command: C) -> C:
     return click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")(command)
 
 
-@divergence.command("list")
+@divergence.command(
+    "list",
+    examples=(
+        "cutover divergence list --groups      # not 412 rows but their causes",
+        "cutover divergence list --class content",
+    ),
+)
 @click.option("--groups", is_flag=True, help="By likely cause: class, namespace kind, writer, and when it began.")
-@click.option("--state", type=click.Choice([state.value for state in DivergenceState]), multiple=True)
-@click.option("--class", "cls", type=_CLASSES, multiple=True)
-@click.option("--source", type=click.Choice(["memory", "native", "kv"]))
-@click.option("--namespace-kind", type=click.Choice(["workspace", "team", "org", "custom", "none"]))
-@click.option("--workspace", type=click.UUID)
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in DivergenceState]),
+    multiple=True,
+    help="Only in this state; may be given again.",
+)
+@click.option("--class", "cls", type=_CLASSES, multiple=True, help="Only of this class; may be given again.")
+@click.option("--source", type=click.Choice(["memory", "native", "kv"]), help="Only of this origin.")
+@click.option(
+    "--namespace-kind",
+    type=click.Choice(["workspace", "team", "org", "custom", "none"]),
+    help="Only where they belong into such a namespace.",
+)
+@click.option("--workspace", type=click.UUID, help="Only of this workspace.")
 @click.option("--group", metavar="GROUP", help="Only those of one cause.")
 @click.option("--all", "closed", is_flag=True, help="Those that were accepted or went away, too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
@@ -77,7 +93,9 @@ def list_(
         say(f"{told['more']} more causes: --limit {filters['limit'] * 2}")
 
 
-@divergence.command()
+@divergence.command(
+    examples=("cutover divergence show 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11",),
+)
 @click.argument("id", type=click.UUID)
 @tenant_option
 @output_option
@@ -100,7 +118,9 @@ def show(id: object, tenant: str | None, form: str) -> None:  # noqa: A002 - the
         say(_situation(told))
 
 
-@divergence.command()
+@divergence.command(
+    examples=("cutover divergence accept 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11 --why 'known: written by the importer'",),
+)
 @_which
 @click.option("--why", required=True, help="The reason, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")
@@ -122,7 +142,12 @@ def accept(why: str, actor: str | None, tenant: str | None, yes: bool, form: str
         raise click.exceptions.Exit(DIVERGENT)
 
 
-@divergence.command()
+@divergence.command(
+    examples=(
+        "cutover divergence repair --group 9cae72d48904",
+        "cutover divergence repair --all --limit 1000 --yes",
+    ),
+)
 @_which
 @click.option("--all", "everything", is_flag=True, help="All that is confirmed and that a delivery sets right.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many memories.")

@@ -9,6 +9,7 @@ import click
 
 from cutover.cli.failure import ERROR
 from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.cli.verb import Verb
 from cutover.domain.errors import CutoverError
 
 if TYPE_CHECKING:
@@ -43,7 +44,13 @@ def finding(tenant: str, check: str, well: bool, found: str, remedy: str, *, oth
     return Finding(tenant, check, "pass" if well else otherwise, found, "" if well else remedy)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover doctor",
+        "cutover doctor --tenant acme -o json",
+    ),
+)
 @tenant_option
 @output_option
 def doctor(tenant: str | None, form: str) -> None:

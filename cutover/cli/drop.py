@@ -6,18 +6,21 @@ from typing import Any
 import click
 
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Group
 from cutover.domain.duration import spoken
 
 _REASON = click.option("--reason", default="", help="Why, for the record.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
 
 
-@click.group()
+@click.group(cls=Group)
 def drop() -> None:
     """Show, call off or begin again the hold before agent_memories is dropped."""
 
 
-@drop.command()
+@drop.command(
+    examples=("cutover drop show",),
+)
 @tenant_option
 @output_option
 def show(tenant: str | None, form: str) -> None:
@@ -30,7 +33,9 @@ def show(tenant: str | None, form: str) -> None:
     _say_next(told)
 
 
-@drop.command()
+@drop.command(
+    examples=("cutover drop start --reason 'the archive is in the vault'",),
+)
 @_REASON
 @_DRY_RUN
 @tenant_option
@@ -56,7 +61,9 @@ def start(reason: str, dry_run: bool, tenant: str | None, yes: bool, form: str) 
     )
 
 
-@drop.command()
+@drop.command(
+    examples=("cutover drop cancel --reason 'a report still needs it'",),
+)
 @_REASON
 @_DRY_RUN
 @tenant_option

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import click
+
+from cutover.cli.verb import NeedsYes
 from cutover.domain.errors import (
     BadSetting,
     CutoverError,
@@ -47,3 +50,13 @@ def explain(error: CutoverError) -> str:
     next_step = f"  next: {error.next_step or 'cutover doctor'}"
     lines = [f"error: {what}", *([f"  why: {why}"] if why else []), *points, next_step]
     return "\n".join(lines)
+
+
+def misused(error: click.ClickException) -> str:
+    """What an operator reads who gave a verb something wrong, or nobody's yes to a change."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "cutover"
+    why = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, NeedsYes):
+        return f"error: nothing was changed\n  why: {why}\n  next: give --yes"
+    return f"error: `{command}` was called wrongly\n  why: {why}\n  next: {command} --help"

@@ -9,6 +9,7 @@ import click
 
 from cutover.cli.failure import UNREACHABLE, CommandFailed
 from cutover.cli.output import say
+from cutover.cli.verb import Verb
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -22,7 +23,13 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover healthcheck            # does it live?",
+        "cutover healthcheck --ready --timeout 1",
+    ),
+)
 @click.option("--ready", is_flag=True, help="Ask whether traffic can be served now, not only whether the daemon lives.")
 @click.option("--timeout", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="Seconds.")
 def healthcheck(ready: bool, timeout: float) -> None:

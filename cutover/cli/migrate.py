@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.stores.database import Database
@@ -15,25 +16,31 @@ COLUMNS = ("tenant", "version", "name", "state", "applied_at")
 Work = Callable[["Database"], Awaitable[list[Any]]]
 
 
-@click.group()
+@click.group(cls=Group)
 def migrate() -> None:
     """Apply, undo or list the migrations of schema cutover."""
 
 
-@migrate.command()
+@migrate.command(
+    examples=("cutover migrate up --yes",),
+)
 @tenant_option
+@yes_option
 @output_option
-def up(tenant: str | None, form: str) -> None:
+def up(tenant: str | None, yes: bool, form: str) -> None:
     """Apply what is missing. Safe while daemons start: one of them does it, the others wait."""
     from cutover.stores import migrate as runner
 
+    confirm(yes, f"This brings schema cutover up to date in {tenant or 'every tenant'}.")
     done = _on_each(tenant, runner.up)
     rows = [{"tenant": name, "version": m.version, "name": m.name, "state": "applied"} for name, m in done]
     emit(rows, form, COLUMNS[:4])
     say(f"{len(rows)} applied" if rows else "nothing to apply", "green")
 
 
-@migrate.command()
+@migrate.command(
+    examples=("cutover migrate down --to 0     # removes schema cutover",),
+)
 @click.option("--to", type=click.IntRange(min=0), help="Undo down to this version; 0 removes the schema.  [required]")
 @tenant_option
 @yes_option
@@ -51,7 +58,9 @@ def down(to: int | None, tenant: str | None, yes: bool, form: str) -> None:
     say(f"{len(rows)} undone" if rows else "nothing to undo", "green")
 
 
-@migrate.command()
+@migrate.command(
+    examples=("cutover migrate status",),
+)
 @tenant_option
 @output_option
 def status(tenant: str | None, form: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from cutover.cli.verb import NeedsYes, can_be_asked
+
 FORMS = ("table", "json", "yaml", "tsv")
 NARROW = 112
 """Columns of a terminal below which a table with ids in it shows less."""
@@ -130,8 +132,8 @@ def confirm(yes: bool, sentence: str) -> None:
     """Ask before a change. Off a terminal only `--yes` will do."""
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError(f"{sentence} There is no terminal to ask at: give --yes.")
+    if not can_be_asked():
+        raise NeedsYes(f"{sentence} There is no terminal to ask at")
     if not click.confirm(f"{sentence} Go on?", err=True):
         say("nothing was changed")
         raise click.exceptions.Exit(1)

@@ -16,6 +16,7 @@ from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
 from cutover.cli.phase_thaw import thaw
+from cutover.cli.verb import Group
 from cutover.domain.phase import Phase, step
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _STEP_SECONDS = 900.0
 _TELL_SECONDS = 3.0
 
 
-@click.group()
+@click.group(cls=Group)
 def phase() -> None:
     """Show or change a tenant's phase."""
 
@@ -44,7 +45,13 @@ phase.add_command(rehearse_rollback)
 phase.add_command(thaw)
 
 
-@phase.command()
+@phase.command(
+    examples=(
+        "cutover phase promote --dry-run       # the steps, and what each checks",
+        "cutover phase promote A1 --reason 'window of Tuesday'",
+        "cutover phase promote A3 --certificate 3f9c02ab --yes",
+    ),
+)
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase]))
 @click.option(
     "--certificate",
@@ -63,7 +70,12 @@ def promote(certificate: str | None, **options: Any) -> None:
     _change(+1, {} if certificate is None else {"certificate": certificate}, **options)
 
 
-@phase.command()
+@phase.command(
+    examples=(
+        "cutover phase rollback --dry-run",
+        "cutover phase rollback --reason 'latency of the plugin'",
+    ),
+)
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase]))
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")

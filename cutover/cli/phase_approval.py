@@ -8,6 +8,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 from cutover.domain.phase import Phase
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ def token_option(command: C) -> C:
     )(command)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover phase certify A3",
+        "cutover phase certify A3 --override 'quarantine is known' --yes",
+    ),
+    asks=lambda given: given["override"] is not None,
+)
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase if p is not Phase.A0]))
 @click.option("--override", metavar="REASON", help="Go on although the gate is closed. Recorded for ever.")
 @token_option
@@ -50,7 +58,10 @@ def certify(
             f"cutover phase approve {made['hash'][:12]} --as NAME", "yellow")  # fmt: skip
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=("cutover phase approve 3f9c02ab --as ada --token-file ~/.cutover-token",),
+)
 @click.argument("certificate", metavar="HASH")
 @click.option("--as", "name", metavar="NAME", required=True, help="Who approves: the name of the token that is sent.")
 @token_option
@@ -74,7 +85,10 @@ def approve(certificate: str, name: str, token_file: str | None, tenant: str | N
         say(f"it can be used: cutover phase promote {made['target']} --certificate {made['hash'][:12]}")
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=("cutover phase certificate 3f9c02ab",),
+)
 @click.argument("certificate", metavar="HASH")
 @tenant_option
 @output_option
@@ -90,7 +104,13 @@ def certificate(certificate: str, tenant: str | None, form: str) -> None:
         raise click.exceptions.Exit(DIVERGENT)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover phase certificates",
+        "cutover phase certificates --limit 5 -o json",
+    ),
+)
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="The newest so many.")
 @tenant_option
 @output_option

@@ -9,6 +9,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -24,7 +25,15 @@ _STEPS = (
 )
 
 
-@click.command("rehearse-rollback")
+@click.command(
+    "rehearse-rollback",
+    cls=Verb,
+    examples=(
+        "cutover phase rehearse-rollback --yes",
+        "cutover phase rehearse-rollback --show   # how the last one went",
+    ),
+    asks=lambda given: not (given["dry_run"] or given["show"]),
+)
 @click.option("--show", is_flag=True, help="Only show how the last one went.")
 @click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
 @tenant_option

@@ -8,6 +8,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -16,7 +17,15 @@ _POLL_SECONDS = 1.0
 _COLUMNS = ("writer", "attempts", "first_seen", "last_seen")
 
 
-@click.command("scream-test")
+@click.command(
+    "scream-test",
+    cls=Verb,
+    examples=(
+        "cutover phase scream-test --seconds 60 --reason 'who still writes?'",
+        "cutover phase scream-test --stop       # at once; nobody is asked",
+    ),
+    asks=lambda given: not (given["dry_run"] or given["stop"]),
+)
 @click.option("--seconds", type=click.IntRange(1, 900), default=60, show_default=True, help="How long.")
 @click.option("--reason", default="scream test", show_default=True, help="Why, for the record.")
 @click.option("--stop", is_flag=True, help="End the test that is under way.")
@@ -50,7 +59,13 @@ def scream_test(seconds: int, reason: str, stop: bool, dry_run: bool, tenant: st
         _report(_follow(ops, told), form)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover phase refreeze --reason 'an import had disabled it' --dry-run",
+        "cutover phase refreeze --reason 'an import had disabled it'",
+    ),
+)
 @click.option("--reason", required=True, help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Print what is wrong and change nothing.")
 @tenant_option

@@ -6,13 +6,20 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import emit, narrow, output_option, say, tenant_option
+from cutover.cli.verb import Verb
 from cutover.domain.phase import Phase
 
 COLUMNS = ("check", "status", "observed", "threshold", "reason", "next")
 NARROW_COLUMNS = ("check", "status", "reason", "next")
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover phase show",
+        "cutover phase show --tenant acme -o json",
+    ),
+)
 @tenant_option
 @output_option
 def show(tenant: str | None, form: str) -> None:
@@ -39,7 +46,13 @@ def show(tenant: str | None, form: str) -> None:
     _say_notes(report)
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover phase check         # may the next phase be entered, and if not, why?",
+        "cutover phase check A3 && echo open",
+    ),
+)
 @click.argument("target", required=False, type=click.Choice([p.value for p in Phase]))
 @tenant_option
 @output_option

@@ -5,11 +5,15 @@ import getpass
 import click
 
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 
 _STEPS = ("record who lets go and why", "let everybody write agent_memories again", "remove the triggers of the freeze")
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=("cutover phase thaw --reason 'the sweep cannot run, ticket 4711'",),
+)
 @click.option("--reason", required=True, help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Print the ordered steps and change nothing.")
 @tenant_option

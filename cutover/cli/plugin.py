@@ -5,13 +5,19 @@ import sys
 
 import click
 
+from cutover.cli.verb import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def plugin() -> None:
     """Run the reference memory plugin."""
 
 
-@plugin.command()
+@plugin.command(
+    examples=(
+        "cutover plugin serve --database-url 'postgres://plugin@127.0.0.1/tenant?search_path=memory_plugin,public'",
+    ),
+)
 @click.option("--database-url", help="PostgreSQL with pgvector. Default: MEMORY_PLUGIN_DATABASE_URL.")
 @click.option("--listen", default="127.0.0.1:9100", show_default=True, help="host:port or unix:/path.")
 def serve(database_url: str | None, listen: str) -> None:

@@ -9,6 +9,7 @@ import click
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.moments import short
 from cutover.cli.output import emit, output_option, say, tenant_option
+from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -18,12 +19,15 @@ PACKAGED = "packaged"
 _VERSION = click.IntRange(min=1)
 
 
-@click.group()
+@click.group(cls=Group)
 def procedure() -> None:
     """Show the runbooks of A0 to A4, sweeps, backfill, verify, archive, drop and the way back."""
 
 
-@procedure.command("list")
+@procedure.command(
+    "list",
+    examples=("cutover procedure list",),
+)
 @tenant_option
 @output_option
 def list_(tenant: str | None, form: str) -> None:
@@ -41,7 +45,12 @@ def list_(tenant: str | None, form: str) -> None:
     emit([{**each, "since": short(each["at"])} for each in found], form, LIST_COLUMNS)
 
 
-@procedure.command()
+@procedure.command(
+    examples=(
+        "cutover procedure show a3-cutover",
+        "cutover procedure show a3-cutover --version 2 -o json",
+    ),
+)
 @click.argument("name")
 @click.option("--version", type=_VERSION, help="Another version than the one in force.")
 @tenant_option
@@ -60,7 +69,12 @@ def show(name: str, version: int | None, tenant: str | None, form: str) -> None:
         emit(told, form)
 
 
-@procedure.command()
+@procedure.command(
+    examples=(
+        "cutover procedure diff a3-cutover",
+        "cutover procedure diff a3-cutover --from 1 --to 2",
+    ),
+)
 @click.argument("name")
 @click.option("--from", "old", type=_VERSION, help="A version. Default: the one in force.")
 @click.option("--to", "new", type=_VERSION, help="A version. Default: what this command's release comes with.")

@@ -8,6 +8,7 @@ import click
 
 from cutover.cli.moments import moment, short
 from cutover.cli.output import confirm, emit, narrow, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Group
 from cutover.domain.findings import QuarantineReason
 
 COLUMNS = ("memory_id", "reason", "detail", "last_seen", "state")
@@ -15,14 +16,20 @@ NARROW_COLUMNS = ("memory_id", "reason", "state")
 _REASONS = click.Choice([reason.value for reason in QuarantineReason])
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """Show and settle memories that cannot be placed in the plugin."""
 
 
-@quarantine.command("list")
-@click.option("--reason", type=_REASONS)
-@click.option("--workspace", type=click.UUID)
+@quarantine.command(
+    "list",
+    examples=(
+        "cutover quarantine list",
+        "cutover quarantine list --reason workspace_gone -o tsv",
+    ),
+)
+@click.option("--reason", type=_REASONS, help="Only with this reason.")
+@click.option("--workspace", type=click.UUID, help="Only of this workspace.")
 @click.option("--all", "everything", is_flag=True, help="Those that were acknowledged, too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
 @click.option("--after", type=click.UUID, help="Go on behind this memory (told at the end of a page).")
@@ -49,7 +56,9 @@ def list_(everything: bool, tenant: str | None, form: str, **filters: Any) -> No
         say(f"{told['more']} more: --after {told['next']}")
 
 
-@quarantine.command()
+@quarantine.command(
+    examples=("cutover quarantine show 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11",),
+)
 @click.argument("id", type=click.UUID)
 @tenant_option
 @output_option
@@ -65,7 +74,12 @@ def show(id: object, tenant: str | None, form: str) -> None:  # noqa: A002 - the
     emit(told, form)
 
 
-@quarantine.command()
+@quarantine.command(
+    examples=(
+        "cutover quarantine retry --reason workspace_gone",
+        "cutover quarantine retry 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11 --yes",
+    ),
+)
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--reason", type=_REASONS, help="All with this reason.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
@@ -100,7 +114,9 @@ def retry(
     say("in a moment `cutover quarantine list` shows what is still refused")
 
 
-@quarantine.command()
+@quarantine.command(
+    examples=("cutover quarantine acknowledge 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11 --why 'its owner knows'",),
+)
 @click.argument("id", type=click.UUID)
 @click.option("--why", required=True, help="The reason, for the record.")
 @click.option("--actor", default=None, help="Who, for the record. Default: the user who runs this.")

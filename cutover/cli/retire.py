@@ -7,6 +7,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.stores.retire import Survey
@@ -17,7 +18,13 @@ BEFORE = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover retire --dry-run       # what would go, and what is in the way",
+        "cutover retire --yes",
+    ),
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be removed and what is in the way; change nothing.")
 @click.option("--gone", multiple=True, metavar="PATH", help="An archive that nobody has any more.")
 @tenant_option

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from cutover import __version__
-from cutover.cli.failure import exit_code, explain
+from cutover.cli.failure import exit_code, explain, misused
+from cutover.cli.verb import Group
 from cutover.domain.errors import CutoverError
 
 # name -> (module of this package, function in it, help line)
@@ -37,7 +38,7 @@ VERBS = {
 }
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -76,8 +77,11 @@ class Verbs(click.Group):
             result = super().main(args, prog_name or "cutover", complete_var, standalone_mode=False, **extra)
         except click.exceptions.Exit as ended:
             return ended.exit_code
+        except click.exceptions.NoArgsIsHelpError as asked:
+            asked.show()
+            return asked.exit_code
         except click.ClickException as wrong:
-            wrong.show()
+            click.echo(misused(wrong), err=True)
             return wrong.exit_code
         except (click.Abort, KeyboardInterrupt):
             click.echo("interrupted", err=True)
@@ -92,6 +96,7 @@ class Verbs(click.Group):
 
 
 @click.group(
+    name="cutover",
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 error, 2 usage or setting, 3 gate closed or divergent, 4 unreachable, 130 interrupted.",

@@ -5,9 +5,17 @@ import sys
 import click
 
 from cutover.cli.output import emit, output_option
+from cutover.cli.verb import Verb
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover serve",
+        "cutover serve --check      # the settings in force, without secrets",
+        "cutover serve --config /etc/cutover/cutover.toml",
+    ),
+)
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file of settings; the same as CUTOVER_CONFIG.")
 @click.option("--check", is_flag=True, help="Check the settings, print them without secrets, and end.")
 @output_option

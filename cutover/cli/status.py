@@ -9,6 +9,7 @@ import click
 
 from cutover.cli.moments import age
 from cutover.cli.output import emit, flatten, output_option, say, tenant_option
+from cutover.cli.verb import Verb
 from cutover.domain.duration import spoken
 
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ COLUMNS = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Verb,
+    examples=(
+        "cutover status",
+        "cutover status --watch      # again and again until Ctrl-C",
+        "cutover status --tenant acme -o json",
+    ),
+)
 @click.option("--watch", is_flag=True, help="Show it again and again until interrupted.")
 @click.option(
     "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds, with --watch."

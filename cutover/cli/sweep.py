@@ -11,6 +11,7 @@ import click
 from cutover.cli.failure import DIVERGENT, ERROR, CommandFailed
 from cutover.cli.moments import moment, short
 from cutover.cli.output import emit, narrow, output_option, say, tenant_option
+from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -23,12 +24,17 @@ FOUND_COLUMNS = ("class", "state", "rows", "new")
 _LONG = 600.0
 
 
-@click.group()
+@click.group(cls=Group)
 def sweep() -> None:
     """Compare the two stores."""
 
 
-@sweep.command()
+@sweep.command(
+    examples=(
+        "cutover sweep run --kind count",
+        "cutover sweep run --kind digest --full",
+    ),
+)
 @click.option("--kind", type=click.Choice(KINDS), default="count", show_default=True, help="What is compared.")
 @click.option("--full", is_flag=True, help="Digests: every row, not only what changed since the last sweep.")
 @click.option("--no-wait", is_flag=True, help="Digests: start it and end; `cutover sweep show` says how it goes.")
@@ -67,7 +73,13 @@ def _asked(ops: "Ops", body: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-@sweep.command("list")
+@sweep.command(
+    "list",
+    examples=(
+        "cutover sweep list",
+        "cutover sweep list --kind digest --limit 5",
+    ),
+)
 @click.option("--kind", type=click.Choice(KINDS), help="Only this kind. Default: all, but of the counts the newest.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
 @tenant_option
@@ -88,7 +100,12 @@ def list_(kind: str | None, limit: int, tenant: str | None, form: str) -> None:
         say("no sweep has run yet: cutover sweep run --kind digest")
 
 
-@sweep.command()
+@sweep.command(
+    examples=(
+        "cutover sweep show             # the newest digest sweep",
+        "cutover sweep show 6f1c1c1e-3c55-4c6e-9a0e-2f0f9b7f5b11",
+    ),
+)
 @click.argument("run", type=click.UUID, required=False)
 @tenant_option
 @output_option

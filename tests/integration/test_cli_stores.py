@@ -78,10 +78,10 @@ async def test_migrate_goes_up_down_and_tells_where_it_is(command: Command) -> N
     code, before = await command.json("migrate", "status")
     assert code == 3
     assert {row["state"] for row in before} == {"missing"}
-    code, applied = await command.json("migrate", "up")
+    code, applied = await command.json("migrate", "up", "--yes")
     assert code == 0
     assert [row["version"] for row in applied] == [row["version"] for row in before]
-    assert (await command.json("migrate", "up")) == (0, [])
+    assert (await command.json("migrate", "up", "--yes")) == (0, [])
     code, after = await command.json("migrate", "status")
     assert code == 0
     assert {(row["tenant"], row["state"]) for row in after} == {("acme", "applied")}
@@ -94,7 +94,7 @@ async def test_migrate_goes_up_down_and_tells_where_it_is(command: Command) -> N
 async def test_migrate_down_is_refused_past_a0(
     command: Command, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    await command("migrate", "up")
+    await command("migrate", "up", "--yes")
     await connection.execute("update cutover.phase_state set phase = 'A1'")
     done = await command("migrate", "down", "--to", "0", "--yes")
     assert done.returncode == 1
@@ -103,7 +103,7 @@ async def test_migrate_down_is_refused_past_a0(
 
 
 async def test_two_that_migrate_at_once_apply_each_migration_once(command: Command) -> None:
-    results = await asyncio.gather(*(command.json("migrate", "up") for _ in range(3)))
+    results = await asyncio.gather(*(command.json("migrate", "up", "--yes") for _ in range(3)))
     applied = [row["version"] for _, rows in results for row in rows]
     assert sorted(applied) == sorted(set(applied))
     assert [code for code, _ in results] == [0, 0, 0]
@@ -111,7 +111,7 @@ async def test_two_that_migrate_at_once_apply_each_migration_once(command: Comma
 
 
 async def test_doctor_finds_a_healthy_tenant_healthy(command: Command) -> None:
-    await command("migrate", "up")
+    await command("migrate", "up", "--yes")
     code, found = await command.doctor()
     assert code == 0, found
     # Only the daemon is missing, and that is worth a look, not an alarm.
@@ -131,7 +131,7 @@ async def test_doctor_names_what_is_wrong_and_the_remedy(
     assert found["schema cutover"][0::2] == ("fail", "cutover migrate up")
     assert found["strays in public"][:2] == ("fail", "1 rows in public.memory_records and public.memory_namespaces")
     assert "capture triggers" not in found
-    await command("migrate", "up")
+    await command("migrate", "up", "--yes")
     await connection.execute("update cutover.phase_state set phase = 'A2'")
     code, found = await command.doctor()
     assert code == 1
@@ -143,7 +143,7 @@ async def test_doctor_looks_at_the_k_v_triggers_where_there_should_be_or_are_som
     command: Command, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     check = "K/V triggers"
-    await command("migrate", "up")
+    await command("migrate", "up", "--yes")
     on = command.with_setting("CUTOVER_KV", "on")
     assert check not in (await command.doctor())[1]
     assert (await on.doctor())[1][check][:2] == ("pass", "none, as it should be in A0")

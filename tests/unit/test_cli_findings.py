@@ -257,12 +257,12 @@ def test_no_daemon_is_exit_4(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("divergence", "repair"), "Say which"),
-        (("divergence", "repair", "--all", "--class", "content"), "Say which"),
+        (("divergence", "repair", "--yes"), "Say which"),
+        (("divergence", "repair", "--all", "--class", "content", "--yes"), "Say which"),
         (("divergence", "repair", "--class", "colour"), "colour"),
         (("divergence", "accept", "--class", "content"), "--why"),
         (("divergence", "show", "not-an-id"), "not-an-id"),
-        (("quarantine", "retry"), "Say which"),
+        (("quarantine", "retry", "--yes"), "Say which"),
         (("quarantine", "acknowledge", str(UUID(int=7))), "--why"),
         (("sweep", "run", "--no-wait"), "--kind digest"),
     ],
