@@ -1,8 +1,8 @@
 """A live tenant under a real Prometheus: what dashboards are proven against, and what their pictures show.
 
-PostgreSQL, the reference plugin, the daemon and its callers, as in `cutover demo`, with Prometheus scraping the ops face
-once per second. `Story` takes the tenant through what an SRE sees: dual writes, a plugin that dies and comes back, a
-writer that nobody knew of, a backfill, sweeps, a row changed behind everybody's back, and, if wanted, the cutover.
+PostgreSQL, the reference plugin, the daemon and its callers, as in `cutover demo`, with Prometheus scraping the ops
+face once per second. `Story` takes the tenant through what an SRE sees: dual writes, a plugin that dies and comes back,
+a writer that nobody knew of, a backfill, sweeps, a row changed behind everybody's back.
 """
 
 import asyncio
