@@ -15,9 +15,12 @@ RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist \
  && /opt/cutover/bin/python -m pip uninstall -y pip
 
 FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="cutover" \
+      org.opencontainers.image.description="Moves agent memories from the old store to the new one, with proof" \
+      org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --system --gid 10001 cutover \
  && useradd --system --uid 10001 --gid cutover --home-dir /nonexistent --shell /usr/sbin/nologin cutover \
- && install -d -o cutover -g cutover -m 0750 /run/cutover
+ && install -d -o cutover -g cutover -m 0750 /run/cutover /var/lib/cutover /var/lib/cutover/archives
 COPY --from=build /opt/cutover /opt/cutover
 ENV PATH=/opt/cutover/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -1,9 +1,9 @@
 """Fixtures for everything that needs a real PostgreSQL: one embedded server per test process, a fresh database per
 test, copied from a template that holds the v1 schema.
 
-Tests marked `pg15` run on PostgreSQL 15 as Debian ships it, without pgvector; those marked `prometheus` and `browser`
-on Debian's packages of these. Where such a program is missing they are left out and the report's head says so; with
-CI=true they fail instead.
+Tests marked `pg15` run on PostgreSQL 15 as Debian ships it, without pgvector; those marked `prometheus`, `browser`
+and `systemd` on Debian's packages of these. Where such a program is missing they are left out and the report's head
+says so; with CI=true they fail instead.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ _NEEDS = {
         (f"no {each} (Debian's package prometheus)" for each in ("prometheus", "promtool") if not shutil.which(each)),
         None,
     ),
+    "systemd": None if shutil.which("systemd-analyze") else "no systemd-analyze (Debian's package systemd)",
 }
 """What tests of a marker need beyond Python's packages, and what of it is missing here."""
 
