@@ -197,3 +197,4 @@ def test_grafana_is_provisioned_with_the_dashboards() -> None:
     assert mounted[provider["options"]["path"]] == ROOT / "dashboards"
     home = Path(services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == provider["options"]["path"]
+    assert (ROOT / "dashboards" / home.name).is_file()
