@@ -279,6 +279,8 @@ class LogObserver:
                 events.DivergencesCounted: self._divergences,
                 events.RequestsHeld: lambda event: told(event, "requests.held", waiting=event.waiting),
                 events.SweepsScheduled: lambda event: told(event, "sweeps.scheduled", every=dict(event.every)),
+                events.SweepsRecorded: lambda event: told(event, "sweeps.recorded", kinds=sorted(event.by_kind)),
+                events.DatabaseAnswered: lambda event: told(event, "database.answered"),
                 events.DaemonsCounted: lambda event: told(event, "daemons.counted", daemons=event.daemons),
                 events.CertificatesLooked: self._certificates,
             }

@@ -39,6 +39,11 @@ REFUSALS: Final = (
 CERTIFIED: Final = tuple(phase.value for phase in Phase if phase is not Phase.A0)
 """The phases that a certificate can be for: a step forward leads to one of them."""
 STORES: Final = ("legacy", "plugin", "journal")
+STORE_OPERATIONS: Final = {
+    "legacy": ("create", "replace", "edit", "delete", "list", "search", "session"),
+    "journal": ("commit", "edit", "delete"),
+    "plugin": ("commit", "forget", "search"),
+}
 STORE_OUTCOMES: Final = ("ok", "rejected", "failed", "ambiguous")
 BREAKER_STATES: Final = tuple(state.value for state in BreakerState)
 MARK_ORIGINS: Final = ("write", "bypass", "backfill", "repair", "reparent", "truncate", "purge", "journal", "kv")
@@ -56,4 +61,12 @@ BACKFILL_OUTCOMES: Final = ("marked", "copied", "unchanged", "already", "quarant
 THROTTLES: Final = REASONS
 VISIBILITY: Final = tuple(direction.value for direction in Direction)
 THRESHOLDS: Final = _THRESHOLDS
+TASKS: Final = (
+    *("access", "archive", "backfill", "creation_times", "digest_sweep", "drop", "evidence", "findings", "freeze"),
+    *("gates", "kv", "phase", "presence", "recall", "reconciler.backlog", "reconciler.claim", "reconciler.deliver"),
+    *("reconciler.phase", "rehearsal", "settle", "shadow_read", "soak", "strays", "thaw", "verify"),
+    *("vitals.audit", "vitals.certificates", "vitals.sweeps", "way_back", "write-tally"),
+    OTHER,
+)
+"""Who can say `TaskFailed`."""
 SHADOW_OUTCOMES: Final = ("match", "mismatch", "error", "dropped")

@@ -38,12 +38,14 @@ class RequestRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class StoreCalled(Event):
-    """One call of a store: `store` legacy|plugin|journal; `outcome` ok|rejected|failed|ambiguous."""
+    """One call of a store: `store` legacy|plugin|journal; `outcome` ok|rejected|failed|ambiguous. `seconds` of a create
+    count from when it queued for its batch. `trace_id`: of the request it was made for, where it was made for one."""
 
     store: str
     operation: str
     outcome: str
     seconds: float
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,37 @@ class SweepsScheduled(Event):
     """How often each kind of sweep is due in the current phase, in seconds; 0: never."""
 
     every: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSweep:
+    """A sweep with a result, as it is on record. `ended_unix`: by the database's clock."""
+
+    ended_unix: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCanary:
+    """As `SweepCanary`, of the newest digest sweep on record that had faults planted."""
+
+    planted: Mapping[str, int]
+    caught: Mapping[str, int]
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SweepsRecorded(Event):
+    """What the record says of the newest sweeps by kind, whichever daemon made them. A kind that is not named has come
+    to no result yet."""
+
+    by_kind: Mapping[str, RecordedSweep]
+    canary: RecordedCanary | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAnswered(Event):
+    """The tenant's database answered the daemon just now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -37,13 +37,16 @@ class Admission:
         refuse: Literal["all", "writes"],
         max_in_flight: int,
         max_backlog: int,
+        on_held: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """`on_held` hears how many writes wait for a change of phase, whenever that changes."""
         self._phase = phase
         self._health = health
         self._tally = tally
         self._refuse = refuse
         self._max_in_flight = max_in_flight
         self._max_backlog = max_backlog
+        self._on_held = on_held
         self.in_flight = 0
         self.live_marks = 0
         """Live marks at the last look at the backlog (set by the reconciler's watch)."""
@@ -76,6 +79,7 @@ class Admission:
             raise Refused("held", f"{self.held} writes wait already for a change of phase", retry_after=1)
         began, until = time.monotonic(), caller.arrived + HELD_SECONDS
         self.held += 1
+        self._on_held(self.held)
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._unheld.wait()
@@ -88,6 +92,7 @@ class Admission:
             ) from None
         finally:
             self.held -= 1
+            self._on_held(self.held)
         return replace(caller, arrived=caller.arrived + min(_GRANTED_SECONDS, time.monotonic() - began))
 
     @contextmanager

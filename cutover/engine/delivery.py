@@ -32,6 +32,7 @@ from cutover.domain.propagation import Provenance, pack
 from cutover.domain.requests import PutNamespace
 from cutover.engine.health import PluginHealthMonitor
 from cutover.engine.plugin_gate import PluginGate
+from cutover.engine.trace import TRACE
 from cutover.stores.ledger import WriteResult
 from cutover.stores.namespaces import NamespaceStore
 from cutover.stores.plugin import PluginClient
@@ -192,7 +193,7 @@ class Deliverer:
             Outcome.FAILED: "failed",
             Outcome.AMBIGUOUS: "ambiguous",
         }[delivery.outcome]
-        self._observer(StoreCalled(self._tenant, "plugin", operation, word, seconds))
+        self._observer(StoreCalled(self._tenant, "plugin", operation, word, seconds, TRACE.get()))
         self._observer(StoreWritten(self._tenant, "plugin", word))
 
 

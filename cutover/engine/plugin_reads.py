@@ -24,6 +24,7 @@ from cutover.domain.namespace import Scope, WorkspaceTree, name_for
 from cutover.domain.propagation import KEY, unpack
 from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult
 from cutover.engine.health import PluginHealthMonitor
+from cutover.engine.trace import TRACE
 from cutover.engine.v1_view import holds_first, in_order, row_of
 from cutover.stores.legacy import MAX_LIST_LIMIT, LegacyStore
 
@@ -83,14 +84,18 @@ class Reporting:
     def answered(self, outcome: str, started: float, generation: int) -> None:
         """The plugin answered: `ok` or `rejected`."""
         self.health.succeeded(generation)
-        self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, time.monotonic() - started))
+        self._told(outcome, started)
 
     def failed(self, error: PluginError, started: float, generation: int, *, fair: bool) -> None:
         """It did not. Unless `fair`, it had too little time for that to say anything about it."""
         if fair:
             self.health.failed(generation)
         outcome = "ambiguous" if error.ambiguous else "failed"
-        self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, time.monotonic() - started))
+        self._told(outcome, started)
+
+    def _told(self, outcome: str, started: float) -> None:
+        seconds = time.monotonic() - started
+        self.observer(StoreCalled(self.tenant, "plugin", "search", outcome, seconds, TRACE.get()))
 
 
 class Searches(Protocol):

@@ -32,13 +32,15 @@ from cutover.stores.certificates import CertificateStore, Entered, KeptCertifica
 _APPROVED_PHASES = (Phase.A3, Phase.A4)
 _SHORT = 12
 """Hex digits of a hash in a sentence."""
+_TOLD_EXPIRED = 3600.0
+"""Seconds for which an approved certificate is told of after it expired unused."""
 _LOOKED_THROUGH = 20
 """How many of the newest certificates are looked through for one that is good."""
 
 
 class Promotion:
-    """One tenant's. `judge`: the gate of a phase, on evidence gathered for the call. `configuration`: the hash of the
-    daemon's settings."""
+    """One tenant's. `judge`: the gate of a phase, on evidence gathered for the call; `judge_lately`: on evidence that
+    may be some seconds old. `configuration`: the hash of the daemon's settings."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Promotion:
         judge: Callable[[Phase], Awaitable[Judged]],
         thresholds: GateThresholds,
         configuration: str,
+        judge_lately: Callable[[Phase], Awaitable[Judged]],
     ) -> None:
         self._tenant = tenant
         self._store = store
@@ -57,6 +60,7 @@ class Promotion:
         self._judge = judge
         self._thresholds = thresholds
         self._configuration = configuration
+        self._judge_lately = judge_lately
         self._entered: tuple[int, Entered | None] | None = None
 
     # -- certificates ------------------------------------------------------------------------------------------------
@@ -93,6 +97,26 @@ class Promotion:
         """The one whose hash begins so, with everything that an approver should have seen."""
         kept = await self._one(beginning)
         return _shown(kept, await self._void(kept))
+
+    async def standing(self) -> dict[Phase, tuple[float, int]]:
+        """Per target, of the newest certificate that could be used: when it expires (Unix time), and how many approvals
+        it lacks. One that somebody has approved and nobody used stays for an hour after it expired, unless the tenant
+        has moved on: people who count on it must hear of it. Judged by evidence that may be some seconds old."""
+        looks: dict[Phase, Situation] = {}
+        found: dict[Phase, tuple[float, int]] = {}
+        for kept in await self._store.recent(_LOOKED_THROUGH):
+            made, state = kept.certificate, self._phase.state
+            unusable = kept.used_in is not None or state is None or state.epoch != made.epoch
+            if made.target in found or unusable:
+                continue
+            if made.target not in looks:
+                looks[made.target] = await self._situation(made.target, self._judge_lately)
+            now = looks[made.target]
+            if 0 <= (now.now - made.expires_at).total_seconds() < _TOLD_EXPIRED and kept.approvers:
+                found[made.target] = (made.expires_at.timestamp(), 0)
+            elif void_reason(made, now) is None:
+                found[made.target] = (made.expires_at.timestamp(), approvals_missing(made, kept.approvers))
+        return found
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -175,8 +199,8 @@ class Promotion:
             raise IllegalStep(f"{target} is behind {state.phase}", next_step=f"cutover phase rollback {target}")
         return state, await self._situation(target)
 
-    async def _situation(self, target: Phase) -> Situation:
-        judged = await self._judge(target)
+    async def _situation(self, target: Phase, judge: Callable[[Phase], Awaitable[Judged]] | None = None) -> Situation:
+        judged = await (judge or self._judge)(target)
         state = self._phase.state
         return Situation(
             tenant=self._tenant,

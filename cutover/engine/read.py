@@ -15,6 +15,7 @@ from cutover.domain.phase import Phase, PhaseState
 from cutover.domain.requests import Caller, ListMemories, MemoryPage, SearchMemories, SearchResult, SessionPage
 from cutover.engine.plugin_reads import CAP, DEFAULT_SEARCH_LIMIT, Budget, PluginReads, clean, unique
 from cutover.engine.shadow_read import ShadowReader
+from cutover.engine.trace import TRACE
 from cutover.engine.v1_view import shown
 from cutover.stores.legacy import MAX_SESSION_LIMIT, LegacyStore, session_item
 
@@ -59,7 +60,9 @@ class Reads:
         if phase.plugin_is_authority:
             found = await self._plugin.own_rows(workspace_id, query, limit, budget=budget)
         else:
+            started = time.monotonic()
             rows = await self._legacy.session_memories(workspace_id, query, limit, timeout=budget.left())
+            self._read_legacy("session", started)
             found = MemoryPage(rows)
         activity = await self._legacy.session_activity(workspace_id, query, limit, timeout=budget.left())
         items = [*activity, *map(session_item, found.memories)]
@@ -113,4 +116,5 @@ class Reads:
         return self._phase().phase, Budget.of(caller)
 
     def _read_legacy(self, operation: str, started: float) -> None:
-        self._observe(StoreCalled(self._tenant, "legacy", operation, "ok", time.monotonic() - started))
+        seconds = time.monotonic() - started
+        self._observe(StoreCalled(self._tenant, "legacy", operation, "ok", seconds, TRACE.get()))

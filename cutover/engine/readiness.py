@@ -139,6 +139,11 @@ class Readiness:
         made = report(self._tenant, evidence.phase, target, gate(target, evidence), notes(target))
         return Judged(made, evidence)
 
+    async def lately(self, target: Phase) -> Judged:
+        """The gate of `target` on evidence that is a moment old at most: for what is only told."""
+        evidence = await self.gather()
+        return Judged(report(self._tenant, evidence.phase, target, gate(target, evidence)), evidence)
+
     async def gather(self) -> Evidence:
         """The evidence as of now; what costs queries is at most `_KEEP_SECONDS` old."""
         return self._evidence(await self._kept_look())

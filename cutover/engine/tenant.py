@@ -20,7 +20,7 @@ from uuid import UUID
 from cutover import __version__
 from cutover.domain.check import HealthReport
 from cutover.domain.errors import BootRefused, CutoverError, NotFound
-from cutover.domain.events import Observer
+from cutover.domain.events import Observer, RequestsHeld
 from cutover.domain.evidence import FreezeEvidence
 from cutover.domain.limiter import Limiter, LimiterPolicy
 from cutover.domain.phase import Phase
@@ -74,6 +74,7 @@ from cutover.engine.tenant_options import TenantOptions
 from cutover.engine.thaw import Thaw
 from cutover.engine.transition import Transition
 from cutover.engine.verify import Verifier
+from cutover.engine.vitals import SweepIntervals, Vitals
 from cutover.engine.way_back import WayBack
 from cutover.engine.write import WritePath
 from cutover.stores import migrate
@@ -163,6 +164,7 @@ class Tenant:
             refuse=options.refuse,
             max_in_flight=options.max_in_flight,
             max_backlog=options.max_backlog,
+            on_held=lambda waiting: observer(RequestsHeld(options.name, waiting)),
         )
         self._creation_times = CreationTimes(self.name, plugin_database, observer)
         namespaces = NamespaceStore(database)
@@ -311,7 +313,12 @@ class Tenant:
         )  # fmt: skip
         self.promotion = Promotion(
             self.name, CertificateStore(database), self.phase, self._transition, self._readiness.fresh,
-            thresholds, options.config_hash,
+            thresholds, options.config_hash, self._readiness.lately,
+        )  # fmt: skip
+        self._vitals = Vitals(
+            self.name, database, self.record, self.promotion, self.phase, observer,
+            intervals=SweepIntervals(options.sweep_interval, options.digest_interval, options.recall_interval),
+            configuration=options.config_hash,
         )  # fmt: skip
 
     @property
@@ -400,6 +407,7 @@ class Tenant:
         yield f"access {self.name}", self._access.run
         yield f"archive {self.name}", self.archives.run
         yield f"presence {self.name}", self.presence.run
+        yield f"vitals {self.name}", self._vitals.run
         if self._child is not None:
             yield f"plugin {self.name}", self._child.run
 

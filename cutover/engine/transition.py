@@ -26,7 +26,7 @@ from cutover.domain.errors import (
     StaleEpoch,
     StatementTimeout,
 )
-from cutover.domain.events import Observer, WritesHeld
+from cutover.domain.events import Observer, PhaseChanging, WritesHeld
 from cutover.domain.phase import Phase, PhaseState, step
 from cutover.engine.admission import Admission
 from cutover.engine.health import PluginHealthMonitor
@@ -135,11 +135,14 @@ class Transition:
     ) -> Changed:
         """Go one step to `target`; raises `IllegalStep` with the reason when the step is not allowed now."""
         self.refuse_while_changing()
-        self._under_way = (target, datetime.now(UTC), PlainStep())
+        since = datetime.now(UTC)
+        self._under_way = (target, since, PlainStep())
+        self._observer(PhaseChanging(self._tenant, since.timestamp()))
         try:
             return await self._change(target, actor, reason, expected_epoch, warrant)
         finally:
             self._under_way = None
+            self._observer(PhaseChanging(self._tenant, 0.0))
 
     @property
     def under_way(self) -> dict[str, Any] | None:

@@ -37,7 +37,7 @@ from cutover.domain.errors import (
     Refused,
     StaleEpoch,
 )
-from cutover.domain.events import DeliverySettled, Observer, StoreWritten
+from cutover.domain.events import DeliverySettled, Observer, StoreCalled, StoreWritten
 from cutover.domain.phase import PhaseState
 from cutover.domain.requests import Caller, Shadow
 from cutover.engine.batch import NaturalBatcher
@@ -46,6 +46,7 @@ from cutover.engine.inflight import Inflight
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.settle import Settler
 from cutover.engine.shadow_time import WriteTally
+from cutover.engine.trace import TRACE
 from cutover.engine.verdicts import no_from_plugin
 from cutover.stores.ledger import JournalCommit, Ledger, LegacyCreate, Settlement, WriteResult
 
@@ -118,9 +119,11 @@ class WritePath:
         """A contract commit over an id that legacy (or, `from_native`, only the plugin) holds already (A0–A2)."""
         async with self._taken(row.id, caller) as turn:
             result = await self._fenced(
+                "legacy",
+                "replace",
                 lambda state: self._ledger.replace(
                     state.epoch, self._quiet, turn.settled, row, from_native=from_native, lease=turn.ours
-                )
+                ),
             )
             if result.status != "ok":
                 return result, None
@@ -132,9 +135,11 @@ class WritePath:
         """PATCH on legacy (A0–A2)."""
         async with self._taken(memory_id, caller) as turn:
             result = await self._fenced(
+                "legacy",
+                "edit",
                 lambda state: self._ledger.edit(
                     state.epoch, self._quiet, turn.settled, memory_id, workspace_id, content, label, lease=turn.ours
-                )
+                ),
             )
             if result.status != "ok":
                 return result, None
@@ -146,9 +151,11 @@ class WritePath:
         """DELETE on legacy (A0–A2)."""
         async with self._taken(memory_id, caller) as turn:
             result = await self._fenced(
+                "legacy",
+                "delete",
                 lambda state: self._ledger.delete(
                     state.epoch, self._quiet, turn.settled, memory_id, workspace_id, namespace, lease=turn.ours
-                )
+                ),
             )
             if result.status != "ok":
                 return result, None
@@ -160,7 +167,7 @@ class WritePath:
             _must_be_ours(turn)
             if turn.settled is not None:
                 row = replace(row, settled=turn.settled)
-            result = await self._fenced(lambda _: self._commits.submit(row))
+            result = await self._fenced("journal", "commit", lambda _: self._commits.submit(row))
             if result.status == "stale":
                 raise StaleEpoch("the tenant's phase changed while this request was on its way")
             if result.status in ("ok", "native"):
@@ -174,9 +181,11 @@ class WritePath:
         async with self._taken(memory_id, caller) as turn:
             _must_be_ours(turn)
             result = await self._fenced(
+                "journal",
+                "edit",
                 lambda state: self._ledger.edit(
                     state.epoch, self._quiet, turn.settled, memory_id, workspace_id, content, label, journal=True
-                )
+                ),
             )
             if result.status == "ok":
                 await self._deliver_intent(result, caller, native=False)
@@ -189,9 +198,11 @@ class WritePath:
         async with self._taken(memory_id, caller) as turn:
             _must_be_ours(turn)
             result = await self._fenced(
+                "journal",
+                "delete",
                 lambda state: self._ledger.delete(
                     state.epoch, self._quiet, turn.settled, memory_id, workspace_id, namespace, journal=True
-                )
+                ),
             )
             if result.status in ("ok", "native"):
                 await self._deliver_intent(result, caller, native=result.status == "native", forget=True)
@@ -245,31 +256,41 @@ class WritePath:
         finally:
             self._inflight.release(memory_id)
 
-    async def _fenced(self, call: Callable[[PhaseState], Awaitable[T]]) -> T:
-        """Run under the believed epoch; when it is stale, reload the phase so that the caller can route anew."""
+    async def _fenced(self, store: str, operation: str, call: Callable[[PhaseState], Awaitable[T]]) -> T:
+        """Run under the believed epoch; when it is stale, reload the phase so that the caller can route anew.
+
+        `store` and `operation`: what it is told as; a create's wait for its batch is part of it.
+        """
+        started, outcome = time.monotonic(), "failed"
         try:
-            return await call(self._phase.current())
+            try:
+                result = await call(self._phase.current())
+            except LockTimeout:
+                # Nothing was written. Most often it was a change of parents, which is over by now.
+                result = await call(self._phase.current())
+            outcome = "ok"
         except StaleEpoch:
             await self._phase.reload()
             raise
-        except LockTimeout:
-            # Nothing was written. Most often it was a change of parents, which is over by now.
-            return await call(self._phase.current())
+        finally:
+            seconds = time.monotonic() - started
+            self._observer(StoreCalled(self._tenant, store, operation, outcome, seconds, TRACE.get()))
+        return result
 
     async def _create_once_more_if_cut_off(self, row: LegacyCreate) -> WriteResult:
         """A connection that broke while the batch ran leaves its fate open. The same ids make asking again safe."""
         cut_off = False
         try:
-            result = await self._fenced(lambda _: self._creates.submit(row))
+            result = await self._fenced("legacy", "create", lambda _: self._creates.submit(row))
         except DatabaseUnavailable:
             cut_off = True
-            result = await self._fenced(lambda _: self._creates.submit(row))
+            result = await self._fenced("legacy", "create", lambda _: self._creates.submit(row))
         if result.status == "exists" and row.fingerprint is not None and not cut_off:
             # Another daemon was quicker with the same key; by now its record can be seen.
-            return await self._fenced(lambda _: self._creates.submit(row))
+            return await self._fenced("legacy", "create", lambda _: self._creates.submit(row))
         if cut_off and result.status in ("exists", "replay"):
             # It had been committed. The mark is there; its lease ended with the answer we never got.
-            return await self._fenced(lambda state: self._recover(state, row, result))
+            return await self._fenced("legacy", "create", lambda state: self._recover(state, row, result))
         return result
 
     async def _recover(self, state: PhaseState, row: LegacyCreate, result: WriteResult) -> WriteResult:

@@ -4,6 +4,7 @@ Reading is open to whoever reaches the listener; changing anything takes an admi
 memory traffic, and probes are not logged.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from cutover.domain.check import Check, HealthReport, Status, report, worst
 from cutover.domain.errors import NotFound
-from cutover.domain.events import Observer
+from cutover.domain.events import Observer, ReadinessTold
 from cutover.domain.phase import Phase
 from cutover.http import console_page, ops_api
 from cutover.http.admins import Admins
@@ -24,6 +25,8 @@ from cutover.http.server import Call, Face, Route, no_default
 from cutover.http.wire import json_response
 
 _CHECK_ID = re.compile(r"[a-z0-9_]{1,64}")
+_SCRAPE_PATIENCE = 0.5
+"""Seconds that a scrape waits for the tenants' readiness."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -79,7 +82,8 @@ class OpsFace(Face[OpsTenant]):
         return json_response(200, {"status": "pass"}, _NO_STORE)
 
     async def metrics(self, call: Call[OpsTenant]) -> web.StreamResponse:
-        """Prometheus or OpenMetrics text, as the scraper prefers."""
+        """Prometheus or OpenMetrics text, as the scraper prefers. Readiness is as of this scrape."""
+        await self._tell_readiness()
         content_type, body = self._metrics.render(call.request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type, **_NO_STORE})
 
@@ -118,6 +122,29 @@ class OpsFace(Face[OpsTenant]):
         if answer.report is None:
             raise unknown
         return _health(answer)
+
+    async def _tell_readiness(self) -> None:
+        """What `/readyz` says of each tenant, for its metric. A scrape is not kept waiting for it: who has not answered
+        in time is not ready."""
+        tenants = list(self._everyone)
+        if self._starting or self._leaving or self.draining:
+            for tenant in tenants:
+                self.observe(ReadinessTold(tenant.name, False, ("starting" if self._starting else "draining",)))
+            return
+        asked = {
+            tenant.name: asyncio.create_task(self._cache.ask(tenant.name, "readyz", tenant.readiness))
+            for tenant in tenants
+        }
+        if not asked:
+            return
+        await asyncio.wait(asked.values(), timeout=_SCRAPE_PATIENCE)
+        for name, task in asked.items():
+            why: tuple[str, ...] = ("no_answer",)
+            if not task.done():
+                task.cancel()  # the look itself goes on, and is there for the next scrape
+            elif task.exception() is None and (made := task.result().report) is not None:
+                why = tuple(check.id for check in made.checks if check.status is Status.FAIL)
+            self.observe(ReadinessTold(name, not why, why))
 
     async def _together(self) -> web.StreamResponse:
         """All tenants at once: red only when none serves, so that one tenant's dead plugin takes none of the others

@@ -23,6 +23,7 @@ from pydantic_core import to_json
 from cutover.domain.errors import CutoverError, InvalidRequest, NotFound, Refused
 from cutover.domain.events import Observer, RequestFinished, RequestRefused
 from cutover.domain.requests import Caller
+from cutover.engine.trace import TRACE
 from cutover.http import wire
 from cutover.http.connection import FaceConnection
 from cutover.http.errors import Problem, Shape, code_for, problem_of
@@ -344,8 +345,10 @@ class Face(Generic[T]):
             call._tenant = tenant  # noqa: SLF001 - Call is this module's own
             if needs_tenant and tenant is None:
                 raise no_default()
+            trace = wire.trace_id(parent)
+            TRACE.set(trace)
             structlog.contextvars.bind_contextvars(
-                request=call.request_id, trace=wire.trace_id(parent), tenant=tenant.name if tenant else None
+                request=call.request_id, trace=trace, tenant=tenant.name if tenant else None
             )
             return await route.handler(call)
 

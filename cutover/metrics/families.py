@@ -69,6 +69,11 @@ class Metrics:
             "cutover_audit_intact", "1 while the record of phase changes verifies; looked at every hour.", "tenant"
         )
         self.ready = self._gauge("cutover_ready", "1 while /readyz says that the tenant is served.", "tenant")
+        self.database_answered = self._gauge(
+            "cutover_database_last_answer_timestamp_seconds",
+            "When the tenant's database last answered; what comes from it is no newer.",
+            "tenant",
+        )
         self.daemons = self._gauge(
             "cutover_daemons", "Daemons of this tenant that were heard of in the last minute.", "tenant"
         )

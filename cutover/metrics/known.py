@@ -24,10 +24,12 @@ from cutover.metric_labels import (
     ROW_STORES,
     SETTLING,
     SHADOW_OUTCOMES,
+    STORE_OPERATIONS,
     STORE_OUTCOMES,
     STORES,
     SWEEP_OUTCOMES,
     SWEEPS,
+    TASKS,
     THRESHOLDS,
     THROTTLES,
     VISIBILITY,
@@ -39,10 +41,12 @@ def known_label_sets(
     m: Metrics, writers: Sequence[str]
 ) -> Iterator[tuple[Counter | Gauge | Histogram, tuple[str, ...]]]:
     """Every family with the label sets (after the tenant) that are known beforehand."""
-    for face, operations in OPERATIONS.items():
+    # What is no memory traffic (the ops face) counts as `other` of `other`.
+    for face, operations in (*OPERATIONS.items(), (OTHER, ())):
         for operation in (*operations, OTHER):
             yield m.request_duration, (face, operation)
             yield from ((m.requests, (face, operation, outcome)) for outcome in REQUEST_OUTCOMES)
+    yield from ((m.store_duration, (store, each)) for store, names in STORE_OPERATIONS.items() for each in names)
     yield from ((m.store_writes, (store, outcome)) for store in STORES for outcome in STORE_OUTCOMES)
     yield from ((m.deliveries, (path, outcome)) for path in DELIVERY_PATHS for outcome in DELIVERY_OUTCOMES)
     yield from ((m.rows, (store, kind)) for store in ROW_STORES for kind in (*ROW_KINDS, OTHER))
@@ -71,6 +75,7 @@ def known_label_sets(
         (m.backfill_throttled, (*THROTTLES, OTHER)),
         (m.threshold_loosened, THRESHOLDS),
         (m.task_checkpoint, ("backfill",)),
+        (m.task_failures, TASKS),
         (m.shadow_reads, SHADOW_OUTCOMES),
         (m.recall_visibility, VISIBILITY),
     )
@@ -81,7 +86,7 @@ def known_label_sets(
         *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted, m.foreign_reads, m.foreign_writes),
         *(m.soak_green, m.soak_required, m.soak_resets, m.freeze_intact),
-        *(m.held_requests, m.ready, m.daemons, m.phase_change_started),
+        *(m.held_requests, m.ready, m.database_answered, m.daemons, m.phase_change_started),
         *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok, m.drop_left, m.drop_blocked),
     ):
         yield family, ()

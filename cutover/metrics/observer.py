@@ -34,9 +34,11 @@ from cutover.metric_labels import (
     ROW_STORES,
     SETTLING,
     SHADOW_OUTCOMES,
+    STORE_OPERATIONS,
     STORE_OUTCOMES,
     SWEEP_OUTCOMES,
     SWEEPS,
+    TASKS,
     THRESHOLDS,
     THROTTLES,
     VISIBILITY,
@@ -100,8 +102,10 @@ class MetricsObserver:
             events.AuditLooked: lambda event: self._child(metrics.audit_intact, event.tenant).set(event.intact),
             events.ConfigTold: lambda event: self._child(metrics.config_info, event.tenant, event.digest).set(1),
             events.SweepsScheduled: self._scheduled,
+            events.SweepsRecorded: self._recorded,
+            events.DatabaseAnswered: lambda event: self._child(metrics.database_answered, event.tenant).set(clock()),
             events.DaemonsCounted: lambda event: self._child(metrics.daemons, event.tenant).set(event.daemons),
-            events.TaskFailed: lambda event: self._child(metrics.task_failures, event.tenant, event.task).inc(),
+            events.TaskFailed: self._failed,
         }
         for tenant in tenants:
             self._start_at_zero(tenant)
@@ -133,15 +137,17 @@ class MetricsObserver:
         operation = event.operation if event.operation in OPERATIONS.get(event.face, ()) else OTHER
         face = event.face if event.face in OPERATIONS else OTHER
         self._child(m.requests, event.tenant, face, operation, _bound(event.outcome, REQUEST_OUTCOMES)).inc()
-        trace = event.trace_id
-        exemplar = {"trace_id": trace} if trace and _TRACE_ID.fullmatch(trace) else None
-        self._child(m.request_duration, event.tenant, face, operation).observe(event.seconds, exemplar)
+        self._child(m.request_duration, event.tenant, face, operation).observe(event.seconds, _exemplar(event.trace_id))
 
     def _refused(self, event: events.RequestRefused) -> None:
         self._child(self._metrics.refused, event.tenant, _bound(event.reason, REFUSALS)).inc()
 
     def _called(self, event: events.StoreCalled) -> None:
-        self._child(self._metrics.store_duration, event.tenant, event.store, event.operation).observe(event.seconds)
+        store = event.store if event.store in STORE_OPERATIONS else OTHER
+        operation = event.operation if event.operation in STORE_OPERATIONS.get(store, ()) else OTHER
+        self._child(self._metrics.store_duration, event.tenant, store, operation).observe(
+            event.seconds, _exemplar(event.trace_id)
+        )
 
     def _written(self, event: events.StoreWritten) -> None:
         outcome = _bound(event.outcome, STORE_OUTCOMES)
@@ -233,11 +239,22 @@ class MetricsObserver:
             self._child(m.recall_visibility, event.tenant, direction).set(event.visibility.get(direction, 0))
 
     def _sweep_canary(self, event: events.SweepCanary) -> None:
+        self._canary(event.tenant, event)
+
+    def _canary(self, tenant: str, told: events.SweepCanary | events.RecordedCanary) -> None:
         m = self._metrics
         for fault in FAULTS:
-            planted = event.planted.get(fault, 0)
-            self._child(m.sweep_canary, event.tenant, fault).set(event.caught.get(fault, 0) / planted if planted else 0)
-        self._child(m.sweep_trusted, event.tenant).set(event.trusted)
+            planted = told.planted.get(fault, 0)
+            self._child(m.sweep_canary, tenant, fault).set(told.caught.get(fault, 0) / planted if planted else 0)
+        self._child(m.sweep_trusted, tenant).set(told.trusted)
+
+    def _recorded(self, event: events.SweepsRecorded) -> None:
+        m = self._metrics
+        for kind, sweep in event.by_kind.items():
+            self._child(m.sweep_success, event.tenant, kind).set(sweep.ended_unix)
+            self._child(m.sweep_coverage, event.tenant, kind).set(sweep.coverage)
+        if event.canary is not None:
+            self._canary(event.tenant, event.canary)
 
     def _sweep(self, event: events.SweepFinished) -> None:
         m = self._metrics
@@ -300,10 +317,17 @@ class MetricsObserver:
         self._child(self._metrics.drop_left, event.tenant).set(event.remaining)
         self._child(self._metrics.drop_blocked, event.tenant).set(event.blocked)
 
+    def _failed(self, event: events.TaskFailed) -> None:
+        self._child(self._metrics.task_failures, event.tenant, _bound(event.task, TASKS)).inc()
+
     def _one_of(self, family: Gauge, tenant: str, values: Iterable[str], current: str) -> None:
         """One series per value: 1 for the current one, 0 for the rest."""
         for value in values:
             self._child(family, tenant, value).set(int(value == current))
+
+
+def _exemplar(trace: str | None) -> dict[str, str] | None:
+    return {"trace_id": trace} if trace and _TRACE_ID.fullmatch(trace) else None
 
 
 def _bound(value: str, known: Sequence[str]) -> str:

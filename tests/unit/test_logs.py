@@ -179,6 +179,8 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "audit.broken",
         "config.told",
         "sweeps.scheduled",
+        "sweeps.recorded",
+        "database.answered",
         "daemons.counted",
         "marks.counted",
         "plugin.down",
@@ -203,7 +205,8 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
     ]
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
     hot |= {"gate.judged", "divergences.counted", "soak.told", "drop.held"}
-    hot |= {"requests.held", "certificates.looked_at", "sweeps.scheduled", "daemons.counted"}
+    hot |= {"requests.held", "certificates.looked_at", "sweeps.scheduled", "daemons.counted", "sweeps.recorded"}
+    hot |= {"database.answered"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -231,6 +234,8 @@ def sample_events() -> Iterator[events.Event]:
     yield events.AuditLooked(t, intact=False, why="the event before event 3 is gone")
     yield events.ConfigTold(t, "0123456789ab")
     yield events.SweepsScheduled(t, {"count": 30.0})
+    yield events.SweepsRecorded(t, {"digest": events.RecordedSweep(66.0, 0.5)}, None)
+    yield events.DatabaseAnswered(t)
     yield events.DaemonsCounted(t, 2)
     yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0)
     yield events.PluginProbed(t, up=False, seconds=0.1, why="connection refused")

@@ -89,6 +89,10 @@ def every_event() -> list[events.Event]:
         events.AuditLooked(t, intact=True),
         events.ConfigTold(t, "0123456789ab"),
         events.SweepsScheduled(t, {"count": 30.0, "recall": 0.0}),
+        events.SweepsRecorded(
+            t, {"digest": events.RecordedSweep(66.0, 0.5)}, events.RecordedCanary({"changed": 2}, {"changed": 2}, True)
+        ),
+        events.DatabaseAnswered(t),
         events.DaemonsCounted(t, 2),
         events.MarkCounts(t, {"write": 2, "backfill": 5}, 40.0, 7, 9),
         events.PluginProbed(t, up=True, seconds=0.1),
@@ -109,7 +113,7 @@ def every_event() -> list[events.Event]:
         events.DropLooked(t, 3600.0, True),
         events.SoakReset(t, "a sweep was divergent", 60.0),
         events.Rehearsed(t, True, 1.5, 77.0, "", False),
-        events.TaskFailed(t, "reconciler", "PluginTimeout", "no answer in time"),
+        events.TaskFailed(t, "reconciler.claim", "PluginTimeout", "no answer in time"),
     ]
 
 
@@ -142,6 +146,9 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_config_info", {"hash": "0123456789ab"}, 1),
         ("cutover_sweep_interval_seconds", {"kind": "count"}, 30),
         ("cutover_sweep_interval_seconds", {"kind": "digest"}, 0),
+        ("cutover_sweep_last_success_timestamp_seconds", {"kind": "digest"}, 66),
+        ("cutover_sweep_coverage_ratio", {"kind": "digest"}, 0.5),
+        ("cutover_database_last_answer_timestamp_seconds", {}, 1000),
         ("cutover_daemons", {}, 2),
         ("cutover_marks", {"origin": "backfill"}, 5),
         ("cutover_marks_oldest_timestamp_seconds", {}, 960),
@@ -194,7 +201,7 @@ def test_every_event_moves_its_series(metrics: Metrics, observe: MetricsObserver
         ("cutover_rollback_last_rehearsal_timestamp_seconds", {}, 77),
         ("cutover_rollback_last_rehearsal_duration_seconds", {}, 1.5),
         ("cutover_rollback_last_rehearsal_ok", {}, 1),
-        ("cutover_task_failures_total", {"task": "reconciler"}, 1),
+        ("cutover_task_failures_total", {"task": "reconciler.claim"}, 1),
     ]
     for name, labels, wanted in expected:
         assert value(metrics, name, **t, **labels) == wanted, (name, labels)
