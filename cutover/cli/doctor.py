@@ -115,7 +115,7 @@ async def _tenant(tenant: "TenantSettings", *, kv: bool) -> AsyncIterator[Findin
 
 async def _database(name: str, database: "Database", *, own_storage: bool, kv: bool) -> AsyncIterator[Finding]:
     from cutover.stores import migrate
-    from cutover.stores.inspection import look_at_capture, look_at_server
+    from cutover.stores.inspection import look_at_capture, look_at_server, missing_rights
 
     look = await look_at_server(database)
     yield finding(name, "database", True, "reachable", "")
@@ -177,14 +177,13 @@ async def _database(name: str, database: "Database", *, own_storage: bool, kv: b
         "the plugin does not see them: move them to schema memory_plugin or drop them",
         otherwise="warn" if look.stray_rows is None else "fail",
     )
-    may = look.has_cutover or look.may_create_schema
-    may_mark = look.may_create_triggers or bool(dropped)
+    lacking = await missing_rights(database, own_storage=own_storage, kv=kv)
     yield finding(
         name,
         "rights",
-        may and may_mark,
-        _rights(may, triggers=may_mark),
-        "run as the owner of agent_memories, or: grant create on database …; grant trigger on agent_memories to …",
+        not lacking,
+        f"{len(lacking)} are missing, of those that the way to A4 takes" if lacking else "all that the way to A4 takes",
+        "; ".join(lacking),
     )
     if not look.may_see_sessions:
         words = "may not see what other sessions do: sweeps cannot tell when the database is busy"
@@ -216,13 +215,6 @@ async def _dropped(database: "Database") -> str:
     if state.relation and state.state not in ("none", "cancelled"):
         return f"agent_memories is held as {state.relation}; `cutover drop show`"
     return ""
-
-
-def _rights(schema: bool, *, triggers: bool) -> str:
-    lacking = [
-        what for what, has in (("create a schema", schema), ("create triggers on agent_memories", triggers)) if not has
-    ]
-    return f"may not {' nor '.join(lacking)}" if lacking else "may create the schema and the triggers"
 
 
 def _pgvector(tenant: str, schema: str | None, version: str | None, *, available: bool) -> Finding:

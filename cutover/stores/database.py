@@ -35,6 +35,7 @@ SQLSTATE_VOID = "CU005"
 
 _END_SECONDS = 1.0
 """For a commit or a rollback that somebody waits for."""
+_NO_RIGHT = "42501"
 _LOCK_STATES = frozenset({"55P03", "40P01", "40001"})
 # 57P0x: shut-down, crash, cannot connect now; 08xxx: connection; 53xxx: resources; 25006: read-only (a failover);
 # 25P03: our session sat idle in a transaction for too long and was ended.
@@ -90,13 +91,7 @@ def translate(error: Exception) -> CutoverError:
             return DatabaseUnavailable(
                 f"PostgreSQL is not available ({state})", next_step="check the server, then `cutover doctor`"
             )
-        if state.startswith("28") or state == "3D000":
-            return DatabaseFault(
-                f"PostgreSQL does not let us in ({state}): the role, the password or the database's name is wrong",
-                sqlstate=state,
-                next_step="mend DATABASE_URL (or MEMORY_PLUGIN_DATABASE_URL), then `cutover doctor`",
-            )
-        return DatabaseFault(f"PostgreSQL refused a statement ({state}{_where(error)})", sqlstate=state)
+        return _fault(error, state)
     if isinstance(error, OverflowError):
         return DatabaseFault("a value could not be read from PostgreSQL", sqlstate="22008")
     if isinstance(error, asyncpg.InterfaceError) and "input" in str(error):
@@ -107,11 +102,36 @@ def translate(error: Exception) -> CutoverError:
     )
 
 
+def _fault(error: asyncpg.PostgresError, state: str) -> DatabaseFault:
+    """What waiting does not mend: who we are, what we may, what we asked."""
+    if state.startswith("28") or state == "3D000":
+        return DatabaseFault(
+            f"PostgreSQL does not let us in ({state}): the role, the password or the database's name is wrong",
+            sqlstate=state,
+            next_step="mend DATABASE_URL (or MEMORY_PLUGIN_DATABASE_URL), then `cutover doctor`",
+        )
+    if state == _NO_RIGHT:
+        return DatabaseFault(
+            f"the role in DATABASE_URL lacks a right ({state}{_lacking(error)})",
+            sqlstate=state,
+            next_step="cutover doctor: it names what to grant",
+        )
+    return DatabaseFault(f"PostgreSQL refused a statement ({state}{_where(error)})", sqlstate=state)
+
+
 def _where(error: asyncpg.PostgresError) -> str:
     """Which of our functions, table or constraint it was: names only, because the server's own words quote values."""
     found = re.search(r"PL/pgSQL function (cutover\.\w+)", str(getattr(error, "context", "") or ""))
     names = [found[1] if found else None, *(getattr(error, name, None) for name in ("table_name", "constraint_name"))]
     return "".join(f", {name}" for name in names if name)
+
+
+def _lacking(error: asyncpg.PostgresError) -> str:
+    """Which right, in the server's words where they are of the form that holds nothing but an object's name."""
+    said = str(getattr(error, "message", "") or "")
+    if re.fullmatch(r"(permission denied for|must be owner of|must be able to SET ROLE) [a-z ]+ [\w\".]+", said):
+        return f": {said}"
+    return _where(error)
 
 
 DRIVER_ERRORS = (

@@ -27,8 +27,6 @@ class ServerLook:
     has_plugin_tables: bool
     stray_rows: int | None
     """Rows in `public.memory_*`, which the plugin does not see (domain §3); None: they may not be read."""
-    may_create_triggers: bool
-    may_create_schema: bool
     may_see_sessions: bool
     """Whether sweeps can tell that the database is busy with others' work."""
 
@@ -65,6 +63,12 @@ async def look_at_server(database: Database) -> ServerLook:
     ]
     clock = told.pop("clock") - (before + after) / 2
     return ServerLook(**told, clock_difference=clock, stray_rows=await _stray_rows(database, stray_tables))
+
+
+async def missing_rights(database: Database, *, own_storage: bool, kv: bool) -> tuple[str, ...]:
+    """The statements that give the daemon's role what it lacks; empty: nothing. `own_storage`: the plugin's tables are
+    used, `kv`: K/V rows are copied."""
+    return tuple(row["remedy"] for row in await database.fetch(query("inspect_rights"), own_storage, kv))
 
 
 async def _stray_rows(database: Database, tables: list[str]) -> int | None:

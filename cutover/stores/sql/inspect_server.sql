@@ -13,10 +13,9 @@ select
     to_regclass('public.workspaces') is not null as has_workspaces,
     to_regclass('public.workspace_auth_tokens') is not null as has_tokens,
     to_regclass('cutover.phase_state') is not null as has_cutover,
-    to_regclass('memory_plugin.memory_records') is not null
-        and to_regclass('memory_plugin.memory_namespaces') is not null as has_plugin_tables,
+    (select count(*) = 2 from pg_class c join pg_namespace n on n.oid = c.relnamespace  -- to_regclass asks for USAGE
+        where n.nspname = 'memory_plugin' and c.relname in ('memory_records', 'memory_namespaces'))
+        as has_plugin_tables,
     to_regclass('public.memory_records') is not null as has_stray_records,
     to_regclass('public.memory_namespaces') is not null as has_stray_namespaces,
-    coalesce(has_table_privilege(to_regclass('public.agent_memories'), 'TRIGGER'), false) as may_create_triggers,
-    has_database_privilege(current_database(), 'CREATE') as may_create_schema,
     pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER') as may_see_sessions

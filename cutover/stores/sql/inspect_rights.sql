@@ -1,0 +1,51 @@
+-- What the daemon's role lacks, from A0 to A4, each as the statement that gives it. Reads catalogues only.
+-- Capture and freeze switch triggers on (ALTER TABLE), and A4 renames the table: both take its owner, or a member of
+-- that role. The rename takes CREATE on the table's schema, rehearsals and restores on trial CREATE on the database.
+-- $1: whether the plugin's tables are to be used, $2: whether K/V rows are copied.
+WITH owned AS (
+    SELECT c.relname, c.relowner
+    FROM pg_class AS c
+    WHERE c.oid IN (
+        to_regclass('public.agent_memories'),
+        to_regclass('public.workspaces'),
+        CASE WHEN $2::boolean THEN to_regclass('public.workspace_memory') END
+    )
+),
+
+lacking AS (
+    SELECT 1 AS place, format('grant create on database %I to %I', current_database(), current_user) AS remedy
+    WHERE NOT has_database_privilege(current_database(), 'CREATE')
+    UNION ALL
+    SELECT 2, format('grant create on schema public to %I', current_user)
+    WHERE NOT has_schema_privilege('public', 'CREATE')
+    UNION ALL
+    SELECT DISTINCT 3, format('grant %I to %I', pg_get_userbyid(owned.relowner), current_user)
+    FROM owned
+    WHERE NOT pg_has_role(current_user, owned.relowner, 'USAGE')
+    UNION ALL
+    SELECT 4, format('grant %s on public.%s to %I', t.privilege, t.name, current_user)
+    FROM (
+        VALUES
+        ('workspace_auth_tokens', 'select'),
+        ('activity_logs', 'select'),
+        ('activity_logs', 'insert'),
+        ('workspace_memory', 'select')
+    ) AS t (name, privilege)
+    WHERE to_regclass('public.' || t.name) IS NOT NULL
+      AND NOT has_table_privilege(to_regclass('public.' || t.name), t.privilege)
+    UNION ALL
+    SELECT 5, format('grant usage on schema memory_plugin to %I', current_user)
+    FROM pg_namespace AS n
+    WHERE $1::boolean AND n.nspname = 'memory_plugin' AND NOT has_schema_privilege(n.oid, 'USAGE')
+    UNION ALL
+    SELECT 6, format('grant select, insert, update, delete on memory_plugin.%I to %I', c.relname, current_user)
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE $1::boolean AND n.nspname = 'memory_plugin' AND c.relname IN ('memory_records', 'memory_namespaces')
+      AND NOT (
+          has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+          AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+      )
+)
+
+SELECT remedy FROM lacking ORDER BY place, remedy;
