@@ -104,8 +104,12 @@ class Findings:
         return found
 
     def status(self) -> dict[str, Any]:
-        """The last look, short: the last digest sweep, and open findings by class. Ages in seconds."""
-        return {"digest": self._digest_status(), "divergences": self._open_status()}
+        """The last look, short: the last digest sweep, the one under way, open findings by class. Ages in seconds."""
+        return {
+            "digest": self._digest_status(),
+            "sweeping": self._progress(),
+            "divergences": self._open_status(),
+        }
 
     def _digest_status(self) -> dict[str, Any] | None:
         run = self._digest

@@ -7,6 +7,7 @@ from cutover.domain.audit import judge
 from cutover.domain.errors import NotFound
 from cutover.stores.audit import AuditStore
 from cutover.stores.database import Database
+from cutover.stores.history import HistoryStore
 from cutover.stores.procedures import Procedures, ProcedureVersion, packaged
 
 _NAME = re.compile(r"[a-z0-9-]{1,60}")
@@ -19,6 +20,7 @@ class Record:
     def __init__(self, database: Database) -> None:
         self._procedures = Procedures(database)
         self._audit = AuditStore(database)
+        self._history = HistoryStore(database)
 
     async def procedures(self) -> list[dict[str, Any]]:
         """Every runbook: the version in force, and whether this daemon's release comes with the same text."""
@@ -76,6 +78,28 @@ class Record:
             "event": verdict.seq,
             "why": verdict.why,
         }
+
+    async def changes(self, limit: int) -> list[dict[str, Any]]:
+        """The last changes of phase, newest first: who and why, and who had approved."""
+        return [
+            {
+                "epoch": each.epoch,
+                "from": each.before,
+                "to": each.after,
+                "at": each.at.isoformat(),
+                "by": each.actor,
+                "reason": each.reason,
+                "override": each.override,
+                "approvers": list(each.approvers),
+                "certificate": each.certificate,
+            }
+            for each in await self._history.changes(limit)
+        ]
+
+    async def unexplained_since(self) -> str | None:
+        """When the unexplained drift that count sweeps see was first seen (RFC 3339); None: there is none."""
+        since = await self._history.unexplained_since()
+        return since.isoformat() if since is not None else None
 
 
 def _told(version: ProcedureVersion) -> dict[str, Any]:

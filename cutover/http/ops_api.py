@@ -25,6 +25,7 @@ from cutover.http.ops_rollback import OpsRollback
 from cutover.http.ops_sweeps import OpsSweeps
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
 from cutover.http.ops_verify import OpsVerify
+from cutover.http.ops_whoami import OpsWhoami
 from cutover.http.server import Call, Route
 from cutover.http.wire import json_response
 
@@ -58,6 +59,7 @@ class OpsApi:
         self._access = OpsAccess()
         self._phase = OpsPhase(admins, cache)
         self._rollback = OpsRollback(admins, cache)
+        self._whoami = OpsWhoami(admins)
 
     def routes(self) -> Iterable[Route[OpsTenant]]:
         """All of them; see the module for the three places of each."""
@@ -80,6 +82,7 @@ class OpsApi:
             *self._record.served(),
             *self._access.served(),
             *self._rollback.served(),
+            *self._whoami.served(),
         )
         for method, path, handler in served:
             operation = path.replace("/", "_").replace("{", "").replace("}", "")

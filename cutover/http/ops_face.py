@@ -18,9 +18,11 @@ from cutover.domain.phase import Phase
 from cutover.http import console_page, ops_api
 from cutover.http.admins import Admins
 from cutover.http.errors import ops_shape
+from cutover.http.event_streams import EventStreams
 from cutover.http.health_cache import Answer, HealthCache
 from cutover.http.limits import Limits
 from cutover.http.ops_tenant import OpsTenant, OpsTenants
+from cutover.http.origin import guarded
 from cutover.http.server import Call, Face, Route, no_default
 from cutover.http.wire import json_response
 
@@ -53,9 +55,11 @@ class OpsFace(Face[OpsTenant]):
         self._leaving = False
         self._starting = False
         api = ops_api.OpsApi(tenants, Admins(admins), self._cache)
-        page = console_page.ConsolePage(tenants, self._cache)
-        routes = (*self._routes(), *api.routes(), *page.routes())
+        self._streams = EventStreams()
+        page = console_page.ConsolePage(tenants, self._cache, self._streams)
+        routes = (*self._routes(), *(guarded(route, page.changed) for route in (*api.routes(), *page.routes())))
         super().__init__("ops", tenants, routes, ops_shape, observer, limits)
+        self.closing.append(self._end_streams)
 
     def starting(self) -> None:
         """Not ready until `started`: the other faces do not listen yet."""
@@ -66,8 +70,12 @@ class OpsFace(Face[OpsTenant]):
         self._starting = False
 
     def drain(self) -> None:
-        """From now on the daemon is not ready; it still answers."""
+        """From now on the daemon is not ready; it still answers, but for streams, which end first of all."""
         self._leaving = True
+        self._streams.close()
+
+    async def _end_streams(self) -> None:
+        self._streams.close()
 
     def _routes(self) -> Iterable[Route[OpsTenant]]:
         yield Route("GET", "/livez", "livez", self.livez, scope="daemon", quiet=True)

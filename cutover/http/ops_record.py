@@ -1,4 +1,4 @@
-"""The control plane's record on the ops face: `/api/v1/procedures` and `/api/v1/audit` (architecture §8)."""
+"""The record on the ops face: `/api/v1/procedures`, `/api/v1/audit`, `/api/v1/phase/history` (architecture §8)."""
 
 from collections.abc import Iterator
 
@@ -23,6 +23,12 @@ class AuditQuery(Query):
     head: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
+class ChangesQuery(Query):
+    """`GET phase/history`."""
+
+    limit: int = Field(default=20, ge=1, le=200)
+
+
 class OpsRecord:
     """The routes of the record. All of them only read."""
 
@@ -31,6 +37,7 @@ class OpsRecord:
         yield "GET", "procedures", self.procedures
         yield "GET", "procedures/{procedure}", self.procedure
         yield "GET", "audit", self.audit
+        yield "GET", "phase/history", self.changes
 
     async def procedures(self, call: Call[OpsTenant]) -> web.StreamResponse:
         """`GET procedures`: every runbook with the version in force."""
@@ -46,3 +53,9 @@ class OpsRecord:
         """`GET audit?head=`: whether the chain of phase changes is whole."""
         asked = parse_query(AuditQuery, call)
         return json_response(200, await call.tenant.record.audit(asked.head), NO_STORE)
+
+    async def changes(self, call: Call[OpsTenant]) -> web.StreamResponse:
+        """`GET phase/history?limit=`: the last changes of phase, newest first, with who and why."""
+        asked = parse_query(ChangesQuery, call)
+        told = await call.tenant.record.changes(asked.limit)
+        return json_response(200, {"tenant": call.tenant.name, "changes": told}, NO_STORE)

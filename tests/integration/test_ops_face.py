@@ -260,14 +260,14 @@ class Page(HTMLParser):
         given = dict(attrs)
         assert not any(name.startswith("on") for name in given)
         assert "style" not in given
-        if tag == "link":
-            self.links.append(given["href"] or "")
+        if tag in ("link", "script"):
+            self.links.append(given.get("href") or given.get("src") or "")
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
-async def test_the_page_shows_the_ladder_and_runs_nothing(http: httpx.AsyncClient) -> None:
+async def test_the_page_shows_the_ladder_and_runs_nothing_inline(http: httpx.AsyncClient) -> None:
     answer = await http.get("/")
     assert answer.status_code == 200
     policy = answer.headers["Content-Security-Policy"]
@@ -275,12 +275,13 @@ async def test_the_page_shows_the_ladder_and_runs_nothing(http: httpx.AsyncClien
     assert "unsafe" not in policy
     page = Page()
     page.feed(answer.text)
-    assert not {"script", "style", "iframe", "img"} & set(page.tags)
+    assert not {"style", "iframe", "img"} & set(page.tags)
     words = " ".join(page.words)
     assert all(f"{phase} {phase.meaning}" in words for phase in Phase)
-    assert "the tenant is here" in words
-    (css,) = page.links
-    assert (await http.get(css)).headers["content-type"].startswith("text/css")
+    assert "Is anything lost?" in words
+    assert len(page.links) == 3
+    for link, kind in zip(page.links, ("image/svg+xml", "text/css", "text/javascript"), strict=True):
+        assert (await http.get(link)).headers["content-type"].startswith(kind)
     assert (await http.get("/tenants/sample/")).status_code == 200
 
 

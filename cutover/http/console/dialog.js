@@ -1,0 +1,109 @@
+// The one dialog: what is about to happen, what it needs, and what became of it. All text is set as text.
+
+import { Trouble, signIn, who } from "./session.js";
+
+export function make(tag, given = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [key, value] of Object.entries(given)) {
+    if (value === true) made.setAttribute(key, "");
+    else if (value !== undefined && value !== null && value !== false) made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+const title = make("h2", { id: "ask-title", tabindex: "-1" });
+const body = make("div", { class: "body" });
+const trouble = make("div", { class: "trouble", role: "alert" });
+const go = make("button", { type: "submit", class: "strong" });
+const cancel = make("button", { type: "button" }, "Cancel");
+const form = make("form", { novalidate: true }, title, body, trouble, make("div", { class: "row" }, cancel, go));
+const dialog = make("dialog", { id: "ask", "aria-labelledby": "ask-title" }, form);
+
+let submit = async () => {};
+
+cancel.addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => {
+  // A token that was typed and not sent is not kept in the page either.
+  body.replaceChildren();
+  trouble.replaceChildren();
+});
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const wrong = [...form.elements].find((each) => each.willValidate && !each.checkValidity());
+  if (wrong) {
+    wrong.setAttribute("aria-invalid", "true");
+    show(new Trouble(wrong.dataset.wrong || "Something is missing.", wrong.labels[0]?.textContent || "", ""));
+    wrong.focus();
+    return;
+  }
+  trouble.replaceChildren();
+  go.disabled = true;
+  dialog.setAttribute("aria-busy", "true");
+  try {
+    await submit(new FormData(form));
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    show(error);
+  } finally {
+    go.disabled = false;
+    dialog.removeAttribute("aria-busy");
+  }
+});
+
+function show(error) {
+  trouble.replaceChildren(
+    make("p", {}, make("strong", {}, error.message)),
+    make("p", {}, error.why),
+    error.checks?.length ? make("ul", {}, ...error.checks.map((each) => make("li", {}, `${each.id}: ${each.reason}`))) : null,
+    error.next ? make("p", {}, "Next: ", make("code", {}, error.next)) : null,
+  );
+}
+
+export function field(name, label, given = {}, hint = "") {
+  const id = `ask-${name}`;
+  const about = hint ? `${id}-hint` : undefined;
+  const tag = given.type === "textarea" ? "textarea" : "input";
+  const rest = { ...given, type: tag === "input" ? given.type : undefined };
+  const input = make(tag, { id, name, autocomplete: "off", spellcheck: "false", "aria-describedby": about, ...rest });
+  input.addEventListener("input", () => input.removeAttribute("aria-invalid"));
+  if (given.exactly) {
+    input.addEventListener("input", () => input.setCustomValidity(input.value === given.exactly ? "" : "not the same"));
+    input.setCustomValidity("not the same");
+  }
+  return make("p", { class: "field" }, make("label", { for: id }, label), input, hint ? make("small", { id: about }, hint) : null);
+}
+
+export function choice(name, label, options) {
+  const id = `ask-${name}`;
+  const list = make("select", { id, name }, ...options.map(([value, words]) => make("option", { value }, words)));
+  return make("p", { class: "field" }, make("label", { for: id }, label), list);
+}
+
+function open(words, parts, doing, then) {
+  title.textContent = words;
+  body.replaceChildren(...parts);
+  trouble.replaceChildren();
+  go.textContent = doing;
+  submit = then;
+  if (!dialog.isConnected) document.body.append(dialog);
+  if (!dialog.open) dialog.showModal();
+  (body.querySelector("input, textarea, select") || go).focus();
+}
+
+export const close = () => dialog.close();
+
+export function askToken(base, then) {
+  const words = "Sign in with your admin token";
+  const why = make("p", {}, "The daemon puts down what you do by the name of your token. It stays in this page's memory and is gone when you leave.");
+  const given = { type: "password", required: true, "data-wrong": "The token is missing." };
+  open(words, [why, field("token", "Admin token", given)], "Sign in", async (data) => {
+    await signIn(base, String(data.get("token")).trim());
+    await then();
+  });
+}
+
+export function ask(words, parts, doing, then) {
+  const as = make("p", { class: "as" }, "Acting as ", make("strong", {}, make("bdi", {}, who())));
+  open(words, [...parts, as], doing, then);
+}
