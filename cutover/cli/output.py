@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +18,8 @@ NARROW = 112
 """Columns of a terminal below which a table with ids in it shows less."""
 Row = Mapping[str, Any]
 _WIDEST = 72
+_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$")
+"""A moment in UTC as the daemon tells it; tables show its seconds."""
 _ID = re.compile(r"[0-9a-f-]{12,36}")
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -43,15 +46,20 @@ def yes_option(command: C) -> C:
 def emit(data: Row | Sequence[Row], form: str, columns: Sequence[str] = ()) -> None:
     """Write one record or several to stdout. `columns` picks and orders a table's; other forms hold everything."""
     if form == "json":
-        click.echo(json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=str, ensure_ascii=False))
+        click.echo(json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=_told, ensure_ascii=False))
     elif form == "yaml":
         import yaml
 
         click.echo(
-            yaml.safe_dump(json.loads(json.dumps(data, default=str)), sort_keys=False, allow_unicode=True), nl=False
+            yaml.safe_dump(json.loads(json.dumps(data, default=_told)), sort_keys=False, allow_unicode=True), nl=False
         )
     else:
         _emit_rows(data, form, columns)
+
+
+def _told(value: Any) -> str:
+    """What JSON has no form for: times are RFC 3339, as the daemon tells them."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> None:
@@ -65,7 +73,9 @@ def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> 
     if form == "tsv":
         for line in (columns, *cells):
             click.echo("\t".join(line))
-    elif sys.stdout.isatty():
+        return
+    cells = [[_TIME.sub(r"\1 \2Z", cell) for cell in line] for line in cells]
+    if sys.stdout.isatty():
         _rich_table(columns, cells)
     else:
         _plain_table(columns, cells)
@@ -90,6 +100,8 @@ def flatten(record: Row, prefix: str = "") -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

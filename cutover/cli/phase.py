@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
+from cutover.cli.loosened import loosened
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.cli.phase_approval import approve, certificate, certificates, certify, one_certificate, tell, token_option
 from cutover.cli.phase_rehearse import rehearse_rollback
@@ -136,8 +137,8 @@ def _change(
     used = changed.get("certificate") or {}
     if used.get("override"):
         say(f"entered past a closed gate ({', '.join(used['failed'])}): {used['override']}", "yellow")
-    for words in used.get("loosened", ()):
-        say(words, "yellow")
+    if (words := loosened(used.get("loosened"))) and "certificate" not in more:  # else it was told before
+        say(f"loosened: {words}", "yellow")
 
 
 def _followed(ops: "Ops", path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _show_plan(ops: "Ops", wanted: Phase, form: str) -> None:
     lines = []
     for row in rows:
         lines.append({"step": row["step"], "what": row["what"]})
-        lines += [{"step": "", "what": f"  checks {each}"} for each in row["checks"]]
+        lines += [{"step": " ", "what": f"  checks {each}"} for each in row["checks"]]
     emit(lines, form, ("step", "what"))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
+from cutover.cli.loosened import loosened
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
 from cutover.cli.verb import Verb
 from cutover.domain.phase import Phase
@@ -149,7 +150,7 @@ def _facts(made: dict[str, Any]) -> dict[str, Any]:
         "requested_by": made["requested_by"],
         "override": made["override"],
         "failed": "; ".join(_failing(each) for each in made["failing"]) or None,
-        "loosened": "; ".join(made["loosened"]) or None,
+        "loosened": loosened(made["loosened"]),
         "approvals": _approvals(made),
         "valid_until": made["expires_at"],
     }
@@ -175,8 +176,8 @@ def tell(made: dict[str, Any]) -> None:
         say(f"  the gate is closed, and it goes past it: {made['override']}", "yellow")
     for each in made["failing"]:
         say(f"  fails: {_failing(each)}", "yellow")
-    for words in made["loosened"]:
-        say(f"  {words}", "yellow")
+    if words := loosened(made["loosened"]):
+        say(f"  loosened: {words}", "yellow")
 
 
 def _failing(each: dict[str, Any]) -> str:

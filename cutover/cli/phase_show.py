@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
+from cutover.cli.loosened import loosened
 from cutover.cli.output import emit, narrow, output_option, say, tenant_option
 from cutover.cli.verb import Verb
 from cutover.domain.phase import Phase
@@ -34,15 +35,15 @@ def show(tenant: str | None, form: str) -> None:
         "override": status.get("override"),
         "loosened": status.get("loosened"),
         "changing": status.get("changing"),
-        "next": report["target"],
+        "next": None if current is Phase.A4 else report["target"],
         "gate": verdict(current, report),
     }
     if form in ("json", "yaml"):
         emit({**shown, "checks": rows(report), "notes": report.get("notes", [])}, form)
         return
-    emit(shown, form)
+    emit({**shown, "loosened": loosened(status.get("loosened"))}, form)
     say(f"\nchecks of {report['target']}:")
-    emit(rows(report), form, _columns())
+    emit(_shown(report, form), form, _columns())
     _say_notes(report)
 
 
@@ -67,7 +68,7 @@ def check(target: str | None, tenant: str | None, form: str) -> None:
         told = {"tenant": report.get("tenant"), "phase": current, "target": report["target"], "verdict": words}
         emit({**told, "status": report["status"], "checks": rows(report), "notes": report.get("notes", [])}, form)
     else:
-        emit(rows(report), form, _columns())
+        emit(_shown(report, form), form, _columns())
     _say_notes(report)
     failed = [row for row in rows(report) if row["status"] == "fail"]
     if failed:
@@ -133,8 +134,15 @@ def _columns() -> tuple[str, ...]:
 
 
 def _say_notes(report: dict[str, Any]) -> None:
-    for row in rows(report):
-        if row["check"] == "thresholds" and row["status"] == "warn":
-            say(f"loosened thresholds: {row['reason']}", "yellow")
     for note in report.get("notes", []):
         say(f"note: {note}")
+
+
+def _shown(report: dict[str, Any], form: str) -> list[dict[str, Any]]:
+    """The rows as `form` has them: in a table, one long sentence of many thresholds is told short."""
+    return [
+        {**row, "reason": loosened(row["reason"].split("; "))}
+        if form == "table" and row["check"] == "thresholds" and row["status"] == "warn"
+        else row
+        for row in rows(report)
+    ]

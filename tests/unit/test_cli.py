@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from cutover.cli import healthcheck, main, output
 from cutover.cli.backfill import news, progress_line
 from cutover.cli.failure import CommandFailed, exit_code, explain
+from cutover.cli.loosened import loosened
 from cutover.cli.ops_url import environment, ops_url
 from cutover.cli.phase import _neighbour, _shown
 from cutover.cli.root import VERBS
@@ -397,3 +399,21 @@ def test_a_step_that_is_not_answered_in_time_goes_on_and_the_message_names_what_
     assert failed.value.exit_code == UNREACHABLE
     assert "goes on with this all the same" in failed.value.why
     assert failed.value.next_step == "cutover phase show"
+
+
+def test_times_are_short_in_tables_and_exact_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"at": "2026-05-01T12:00:01.234567+00:00", "when": datetime(2026, 5, 1, 12, 0, 1, 5, UTC)}
+    output.emit([row], "table")
+    assert capsys.readouterr().out.splitlines()[1].split("  ") == ["2026-05-01 12:00:01Z", "2026-05-01 12:00:01Z"]
+    output.emit([row], "tsv")
+    exact = "2026-05-01T12:00:01.234567+00:00", "2026-05-01T12:00:01.000005+00:00"
+    assert capsys.readouterr().out.splitlines()[1] == "\t".join(exact)
+    output.emit([row], "json")
+    assert tuple(json.loads(capsys.readouterr().out)[0].values()) == exact
+
+
+def test_loosened_thresholds_are_told_short() -> None:
+    assert loosened(["soak is 4 s, loosened from 30 d", "write_errors is 50 %, loosened from 0.1 %"]) == (
+        "soak 4 s (not 30 d); write_errors 50 % (not 0.1 %)"
+    )
+    assert loosened([]) is loosened(None) is None
