@@ -3,7 +3,7 @@
 import asyncio
 import platform
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,7 +28,6 @@ OVERLAP_WINDOW: Final = 1000
 """Shadow reads whose mean overlap is shown."""
 
 _OPEN: Final = "application/openmetrics-text"
-_F = TypeVar("_F", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -39,7 +38,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self.families: list[Counter | Gauge | Histogram] = []
+        self._labels: dict[str, tuple[str, ...]] = {}
 
         self.build_info = self._gauge("cutover_build_info", "Always 1; what runs here.", "version", "python")
         self.build_info.labels(version, platform.python_version()).set(1)
@@ -279,17 +278,20 @@ class Metrics:
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return self._kept(Counter(name, text, labels, registry=self.registry))
+        self._labels[name] = labels
+        return Counter(name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return self._kept(Gauge(name, text, labels, registry=self.registry))
+        self._labels[name] = labels
+        return Gauge(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return self._kept(Histogram(name, text, labels, registry=self.registry, buckets=buckets))
+        self._labels[name] = labels
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
-    def _kept(self, family: _F) -> _F:
-        self.families.append(family)
-        return family
+    def labels_of(self, name: str) -> tuple[str, ...]:
+        """The label names of a family of ours; `name` without `_total`. Raises `KeyError` for a stranger."""
+        return self._labels[name]
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and body of `/metrics`: OpenMetrics (with exemplars) for who accepts it, else plain text."""
