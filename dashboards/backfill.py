@@ -3,8 +3,8 @@
 from typing import Final
 
 from dashboards.frame import framed
-from dashboards.panels import GREEN, GREY, ORANGE, RED, About, Column, Place, Query, by_tenant, lines
-from dashboards.promql import age, of, otherwise, rate, summed, worst
+from dashboards.panels import GREEN, GREY, ORANGE, RED, About, Column, Place, Query, by_tenant, lines, states
+from dashboards.promql import age, otherwise, seen_rate, summed, worst
 from dashboards.sdk import models
 
 UID: Final = "cutover-backfill"
@@ -14,21 +14,28 @@ def backfill() -> models.Dashboard:
     """The dashboard."""
     remaining = worst("cutover_backfill_remaining_rows")
     rows = summed("cutover_rows", by="tenant", once_by="tenant, kind", store="legacy")
-    done = f"1 - {remaining} / clamp_min({rows}, 1) > 0 or 0 * {remaining}"
+    waiting = worst("cutover_drift_rows", cause="not_backfilled")
+    done = otherwise(f"clamp_min(1 - {waiting} / ({rows} > 0), 0)", f"0 * {rows} - 1")
     held_back = f"{worst('cutover_backfill_throttled', by='tenant, reason')} == 1"
-    nothing = f'label_replace(1 - 0 * {remaining}, "reason", "nothing", "", "")'
+    nothing = f'label_replace(0 * {remaining}, "reason", "nothing", "", "")'
     panels = [
         by_tenant(
             1,
             "Backfill now",
             About(
-                "Per tenant: share of legacy's rows that are taken up, rows left, pace, time left, and how long ago it"
-                " made its last checkpoint (from which it goes on after a crash).",
+                "Per tenant: share of legacy's rows that no longer wait for it (by the last count sweep), rows left,"
+                " pace, time left, and how long ago it made its last checkpoint, from which it goes on after a crash.",
                 runbooks=("CutoverBackfillStalled",),
             ),
             Place(0, 0, 16, 6),
             (
-                Column("Done", done, "percentunit", steps=((None, "text"), (1, GREEN))),
+                Column(
+                    "Done",
+                    done,
+                    "percentunit",
+                    steps=((None, "text"), (1, GREEN)),
+                    words={-1: ("not counted yet", GREY)},
+                ),
                 Column("Rows left", remaining, "short"),
                 Column("Rows per second", worst("cutover_backfill_rate_rows_per_second"), "short"),
                 Column("Time left", worst("cutover_backfill_eta_seconds"), "s", words={0: ("–", GREY)}),
@@ -41,7 +48,7 @@ def backfill() -> models.Dashboard:
                 Column("Quarantined", worst("cutover_quarantined"), steps=((None, GREEN), (1, RED))),
             ),
         ),
-        lines(
+        states(
             2,
             "Held back by",
             About(
@@ -50,10 +57,8 @@ def backfill() -> models.Dashboard:
                 runbooks=("CutoverBackfillStalled",),
             ),
             Place(16, 0, 8, 6),
-            "none",
             [Query(otherwise(held_back, nothing), "{{tenant}}: {{reason}}")],
-            stacked=True,
-            colours={".*nothing": GREEN, ".*operator": ORANGE},
+            {0: ("free", GREEN), 1: ("held back", ORANGE)},
         ),
         lines(
             3,
@@ -88,7 +93,7 @@ def backfill() -> models.Dashboard:
             ),
             Place(0, 14, 8, 8),
             "wps",
-            [Query(rate("cutover_backfill_rows_total", by="outcome"), "{{outcome}}")],
+            [Query(seen_rate("cutover_backfill_rows_total", by="outcome"), "{{outcome}}")],
             stacked=True,
             colours={"copied": GREEN, "quarantined": RED},
         ),
@@ -116,36 +121,6 @@ def backfill() -> models.Dashboard:
             Place(16, 14, 8, 8),
             "short",
             [Query(summed("cutover_marks", by="tenant", once_by="tenant, origin"))],
-        ),
-        by_tenant(
-            9,
-            "Before the drop",
-            About("What A4 still waits for after its archive: the hold's time left, and whether it is held longer."),
-            Place(0, 22, 12, 5),
-            (
-                Column("Hold left", worst("cutover_drop_hold_remaining_seconds"), "s", words={0: ("none", GREY)}),
-                Column("Held longer", worst("cutover_drop_blocked"), words={0: ("no", GREEN), 1: ("yes", ORANGE)}),
-            ),
-        ),
-        by_tenant(
-            10,
-            "The way back",
-            About("How long the replay took in the last good rehearsal, and how often the soak clock was set back."),
-            Place(12, 22, 12, 5),
-            (
-                Column(
-                    "Rehearsal took",
-                    worst("cutover_rollback_last_rehearsal_duration_seconds"),
-                    "s",
-                    words={0: ("–", GREY)},
-                ),
-                Column(
-                    "Soak resets",
-                    f"sum by (tenant) (increase({of('cutover_soak_resets_total')}[$__range]))",
-                    "short",
-                    steps=((None, GREEN), (1, RED)),
-                ),
-            ),
         ),
     ]
     return framed(

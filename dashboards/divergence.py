@@ -4,7 +4,7 @@ from typing import Final
 
 from dashboards.frame import framed
 from dashboards.panels import GREEN, GREY, ORANGE, RED, About, Column, Place, Query, by_tenant, lines
-from dashboards.promql import RATE, age, least, of, rate, summed, worst
+from dashboards.promql import age, least, of, seen, seen_rate, summed, worst
 from dashboards.sdk import models
 
 UID: Final = "cutover-divergence"
@@ -76,7 +76,7 @@ def divergence() -> models.Dashboard:
             ),
             Place(8, 8, 8, 7),
             "short",
-            [Query(summed("cutover_divergent_rows", by="class", once_by="tenant, class"), "{{class}}")],
+            [Query(seen("cutover_divergent_rows", by="class", once_by="tenant, class"), "{{class}}")],
             stacked=True,
             top=2,
         ),
@@ -137,7 +137,7 @@ def divergence() -> models.Dashboard:
             ),
             Place(0, 23, 8, 7),
             "cpm",
-            [Query(f"60 * {rate('cutover_sweeps_total', by='outcome')}", "{{outcome}}")],
+            [Query(f"60 * ({seen_rate('cutover_sweeps_total', by='outcome')})", "{{outcome}}")],
             stacked=True,
             colours={"clean": GREEN, "drift": ORANGE, "divergent": RED, "failed": RED, "untrusted": RED},
         ),
@@ -200,7 +200,7 @@ def divergence() -> models.Dashboard:
             ),
             Place(8, 30, 8, 7),
             "short",
-            [Query(summed("cutover_marks", by="origin", once_by="tenant, origin"), "{{origin}}")],
+            [Query(seen("cutover_marks", by="origin", once_by="tenant, origin"), "{{origin}}")],
             stacked=True,
         ),
         lines(
@@ -214,44 +214,11 @@ def divergence() -> models.Dashboard:
         ),
         lines(
             14,
-            "Other writers of agent_memories",
-            About(
-                "Rows per minute that others changed past the daemon (captured by triggers), and statements that the"
-                " freeze refused.",
-                runbooks=("CutoverBypassWriterSeen", "CutoverFrozenTableWritten"),
-            ),
-            Place(0, 37, 8, 7),
-            "cpm",
-            [
-                Query(f"60 * {rate('cutover_bypass_writes_total', by='writer')}", "{{writer}} wrote"),
-                Query(f"60 * {rate('cutover_frozen_writes_refused_total', by='writer')}", "{{writer}} refused"),
-            ],
-            top=1,
-        ),
-        by_tenant(
-            15,
-            "Others at the frozen table",
-            About(
-                "Scans of agent_memories by others since the cutover, rows they changed since A1, whether the freeze"
-                " is as the phase asks, intents in the journal, and whether workspace_memory is copied here.",
-                runbooks=("CutoverFrozenTableRead", "CutoverFrozenTableWritten", "CutoverFreezeBroken"),
-            ),
-            Place(8, 37, 8, 7),
-            (
-                Column("Foreign reads", worst("cutover_legacy_foreign_reads")),
-                Column("Foreign writes", worst("cutover_legacy_foreign_writes")),
-                Column("Freeze", least("cutover_freeze_intact"), words={0: ("broken", RED), 1: ("intact", GREEN)}),
-                Column("Journal", worst("cutover_journal_rows")),
-                Column("K/V", worst("cutover_kv_switch"), words={0: ("off", GREY), 1: ("on", GREEN)}),
-            ),
-        ),
-        lines(
-            16,
             "Findings settled",
             About("Findings that operators accepted, repaired, retried or acknowledged, per minute."),
-            Place(16, 37, 8, 7),
+            Place(0, 37, 8, 7),
             "cpm",
-            [Query(f"60 * sum by (action) (rate({of('cutover_findings_settled_total')}{RATE}))", "{{action}}")],
+            [Query(f"60 * ({seen_rate('cutover_findings_settled_total', by='action')})", "{{action}}")],
             top=1,
         ),
     ]

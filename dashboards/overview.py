@@ -20,7 +20,7 @@ from dashboards.panels import (
     listing,
     states,
 )
-from dashboards.promql import age, least, next_phase, of, otherwise, process, rate, worst
+from dashboards.promql import age, least, next_phase, of, otherwise, process, rate, seen_rate, worst
 from dashboards.sdk import models
 
 UID: Final = "cutover-overview"
@@ -30,6 +30,7 @@ _FAILING: Final = (
     f"(max by (tenant, instance, phase, check) ({of('cutover_gate_check')}) == bool 0)"
     f" and on (tenant, phase) {next_phase()}"
 )
+_LEFT: Final = f"max by (tenant, target) (clamp_min({of('cutover_certificate_expires_timestamp_seconds')} - time(), 0))"
 _LAST_PHASE: Final = f"{worst('cutover_phase_index')} == 4"
 
 
@@ -48,6 +49,14 @@ def _tenants() -> tuple[Column, ...]:
             otherwise(failing, f"0 * ({_LAST_PHASE}) - 1"),
             steps=_NOT_ZERO,
             words={-1: ("last phase", GREY), 0: ("0: gate open", GREEN)},
+        ),
+        Column(
+            "Certificate left",
+            otherwise(
+                f"max by (tenant) ({_LEFT} and on (tenant, target) {next_phase('target')})", f"0 * ({_LAST_PHASE})"
+            ),
+            "s",
+            words={0: ("none", GREY)},
         ),
         Column("Approvals missing", otherwise(missing, f"0 * ({_LAST_PHASE})"), steps=((None, "text"), (1, ORANGE))),
         Column(
@@ -163,7 +172,7 @@ def overview() -> models.Dashboard:
             ),
             Place(8, 14, 8, 7),
             "reqps",
-            [Query(rate("cutover_refused_total", by="reason"), "{{reason}}")],
+            [Query(seen_rate("cutover_refused_total", by="reason"), "{{reason}}")],
             stacked=True,
             top=1,
         ),
@@ -196,19 +205,16 @@ def overview() -> models.Dashboard:
         ),
         lines(
             9,
-            "Phase change under way, requests held at its door",
+            "Phase change under way",
             About(
-                "How long the change under way has taken, and how many requests wait for it. A hold ends by itself"
-                " after 1.5 s at most.",
+                "How long the change under way has taken; 0 without one. Requests wait at its door for 1.5 s at most"
+                " (column Held now).",
                 runbooks=("CutoverPhaseStuckSwitching",),
                 details="cutover-traffic",
             ),
             Place(8, 21, 8, 7),
-            "short",
-            [
-                Query(age("cutover_phase_change_started_timestamp_seconds"), "{{tenant}} seconds under way"),
-                Query(f"sum by (tenant) ({of('cutover_held_requests')})", "{{tenant}} requests held"),
-            ],
+            "s",
+            [Query(age("cutover_phase_change_started_timestamp_seconds"))],
             top=1,
         ),
         lines(
@@ -222,21 +228,55 @@ def overview() -> models.Dashboard:
             "s",
             [
                 Query(
-                    f"max by (tenant, target) (clamp_min({of('cutover_certificate_expires_timestamp_seconds')}"
-                    " - time(), 0))",
-                    "{{tenant}} to {{target}}",
+                    otherwise(
+                        f"({_LEFT}) > 0", "label_replace(0 * max(" + _LEFT + '), "target", "none", "", "")', on=""
+                    ),
+                    "{{tenant}} {{target}}",
                 )
             ],
         ),
-        listing(
+        by_tenant(
             11,
+            "Others at agent_memories",
+            About(
+                "Is legacy ready to be left? Scans by others since the cutover, rows they changed since A1, whether the"
+                " freeze is as the phase asks, intents in the journal of A3, whether workspace_memory is copied.",
+                runbooks=("CutoverFrozenTableRead", "CutoverFreezeBroken"),
+            ),
+            Place(0, 28, 12, 7),
+            (
+                Column("Foreign reads", worst("cutover_legacy_foreign_reads")),
+                Column("Foreign writes", worst("cutover_legacy_foreign_writes")),
+                Column("Freeze", least("cutover_freeze_intact"), words={0: ("broken", RED), 1: ("in order", GREEN)}),
+                Column("Journal", worst("cutover_journal_rows")),
+                Column("K/V", worst("cutover_kv_switch"), words={0: ("off", GREY), 1: ("on", GREEN)}),
+            ),
+        ),
+        lines(
+            12,
+            "Other writers of agent_memories",
+            About(
+                "Rows per minute that others changed past the daemon (triggers capture them), and statements that the"
+                " freeze of A3 refused.",
+                runbooks=("CutoverBypassWriterSeen", "CutoverFrozenTableWritten"),
+            ),
+            Place(12, 28, 12, 7),
+            "cpm",
+            [
+                Query(f"60 * {rate('cutover_bypass_writes_total', by='writer')}", "{{writer}} wrote"),
+                Query(f"60 * {rate('cutover_frozen_writes_refused_total', by='writer')}", "{{writer}} was refused"),
+            ],
+            top=1,
+        ),
+        listing(
+            13,
             "Daemons",
             About(
                 "Every daemon with what it runs, by how long it has been up. Daemons of one tenant must show one hash"
                 " of their settings.",
                 runbooks=("CutoverDaemonAbsent", "CutoverConfigDisagreement"),
             ),
-            Place(0, 28, 14, 6),
+            Place(0, 35, 12, 7),
             f"max by (instance, tenant, hash) ({of('cutover_config_info')})"
             f" * on (instance) group_left (version) max by (instance, version) ({process('cutover_build_info')})"
             f" * on (instance) group_left () max by (instance) (time() - {process('process_start_time_seconds')})",
@@ -244,14 +284,14 @@ def overview() -> models.Dashboard:
             Column("Up for", "", "s"),
         ),
         by_tenant(
-            12,
+            14,
             "Standing",
             About(
                 "What should never need looking at: daemons heard of in the last minute, the chain of phase changes,"
                 " thresholds that ask for less than by default, what the way back was last rehearsed with.",
                 runbooks=("CutoverAuditBroken",),
             ),
-            Place(14, 28, 10, 6),
+            Place(12, 35, 12, 7),
             (
                 Column("Daemons", worst("cutover_daemons"), steps=((None, RED), (1, "text"))),
                 Column("Record intact", least("cutover_audit_intact"), words=_OFF_ON),
@@ -270,6 +310,31 @@ def overview() -> models.Dashboard:
                     age("cutover_rollback_last_rehearsal_timestamp_seconds"),
                     "s",
                     words={0: ("–", GREY)},
+                ),
+            ),
+        ),
+        lines(
+            15,
+            "Background tasks that failed",
+            About("Errors that a background task went on from, per minute.", runbooks=("CutoverTaskFailing",)),
+            Place(0, 42, 12, 7),
+            "cpm",
+            [Query(f"60 * ({seen_rate('cutover_task_failures_total', by='tenant, task')})", "{{tenant}} {{task}}")],
+            top=1,
+        ),
+        by_tenant(
+            16,
+            "Before the drop",
+            About("What A4 still waits for after its archive: the hold's time left, and whether it is held longer."),
+            Place(12, 42, 12, 7),
+            (
+                Column("Hold left", worst("cutover_drop_hold_remaining_seconds"), "s", words={0: ("none", GREY)}),
+                Column("Held longer", worst("cutover_drop_blocked"), words={0: ("no", GREEN), 1: ("yes", ORANGE)}),
+                Column(
+                    "Soak resets",
+                    f"sum by (tenant) (increase({of('cutover_soak_resets_total')}[$__range]))",
+                    "short",
+                    steps=((None, GREEN), (1, RED)),
                 ),
             ),
         ),

@@ -271,8 +271,9 @@ def by_tenant(
 ) -> Any:
     """A table with one row per tenant (or per `key`), now: each column is a query, put together by their labels."""
     panel = _standing(table.Panel(), number, title, about, place, "none")
-    names = {f"Value #{ref}": column.title for ref, column in zip(_REFS, columns, strict=False)}
-    order = {name: number for number, name in enumerate((*key, *names))}
+    names = {label: label.capitalize() for label in key}
+    names |= {f"Value #{ref}": column.title for ref, column in zip(_REFS, columns, strict=False)}
+    order = {name: number for number, name in enumerate(names)}
     panel = (
         panel.targets(_targets([Query(column.expr) for column in columns], instant=True))
         .transformations(

@@ -66,6 +66,25 @@ def next_phase(label: str = "phase") -> str:
     return f'label_replace(count_values by (tenant) ("n", {after}), "{label}", "A$1", "n", "([1-4])")'
 
 
+def seen_rate(metric: str, *, by: str, **labels: str) -> str:
+    """`rate`, without the series that have not moved in the whole time range: a legend of zeros hides what counts.
+    "none" in the first label where nothing moved at all."""
+    moved = f"sum by ({by}) (increase({of(metric, **labels)}[$__range])) > 0"
+    return _seen(rate(metric, by=by, **labels), moved, by)
+
+
+def seen(metric: str, *, by: str, once_by: str) -> str:
+    """`summed`, without the series that were 0 in the whole time range, as `seen_rate`."""
+    above = f"sum by ({by}) (max_over_time({of(metric)}[$__range])) > 0"
+    return _seen(summed(metric, by=by, once_by=once_by), above, by)
+
+
+def _seen(expression: str, busy: str, by: str) -> str:
+    first = by.partition(",")[0]
+    quiet = f'label_replace(0 * sum({expression}), "{first}", "none", "", "")'
+    return otherwise(f"{expression} and on ({by}) ({busy})", quiet, on="")
+
+
 def otherwise(expression: str, instead: str, on: str = "tenant") -> str:
     """`expression`, and `instead` for those (by the labels `on`) that it says nothing about."""
     return f"({expression}) or on ({on}) ({instead})"
