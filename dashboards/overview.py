@@ -91,7 +91,8 @@ def _tenants() -> tuple[Column, ...]:
 def overview() -> models.Dashboard:
     """The dashboard."""
     firing = (
-        'max by (alertname, severity, tenant) (ALERTS{alertname=~"Cutover.+", alertstate="firing", tenant=~"$tenant|"})'
+        'max by (alertname, severity, tenant) (ALERTS{job=~"$job", tenant=~"$tenant|", alertname=~"Cutover.+",'
+        ' alertstate="firing"})'
     )
     panels = [
         by_tenant(
@@ -287,29 +288,25 @@ def overview() -> models.Dashboard:
             14,
             "Standing",
             About(
-                "What should never need looking at: daemons heard of in the last minute, the chain of phase changes,"
-                " thresholds that ask for less than by default, what the way back was last rehearsed with.",
+                "What should never need looking at: daemons heard of in the last minute, the database (what comes from"
+                " it is no newer), the chain of phase changes, thresholds that ask for less than by default.",
                 runbooks=("CutoverAuditBroken",),
             ),
             Place(12, 35, 12, 7),
             (
                 Column("Daemons", worst("cutover_daemons"), steps=((None, RED), (1, "text"))),
+                Column(
+                    "Database answered ago",
+                    age("cutover_database_last_answer_timestamp_seconds"),
+                    "s",
+                    steps=((None, GREEN), (60, RED)),
+                    words={0: ("never", RED)},
+                ),
                 Column("Record intact", least("cutover_audit_intact"), words=_OFF_ON),
                 Column(
                     "Loosened",
                     f"sum by (tenant) (max by (tenant, threshold) ({of('cutover_gate_threshold_loosened')}))",
                     steps=((None, GREEN), (1, ORANGE)),
-                ),
-                Column(
-                    "Way back rehearsed",
-                    worst("cutover_rollback_last_rehearsal_ok"),
-                    words={0: ("no", GREY), 1: ("yes", GREEN)},
-                ),
-                Column(
-                    "Rehearsed ago",
-                    age("cutover_rollback_last_rehearsal_timestamp_seconds"),
-                    "s",
-                    words={0: ("–", GREY)},
                 ),
             ),
         ),
@@ -324,18 +321,37 @@ def overview() -> models.Dashboard:
         ),
         by_tenant(
             16,
-            "Before the drop",
-            About("What A4 still waits for after its archive: the hold's time left, and whether it is held longer."),
+            "The way back, and the drop",
+            About(
+                "When the way back was last rehearsed well and how long its replay took; how often the soak was reset;"
+                " how long the hold of A4 lasts, and whether something keeps it from ending.",
+                runbooks=("CutoverSoakReset",),
+            ),
             Place(12, 42, 12, 7),
             (
-                Column("Hold left", worst("cutover_drop_hold_remaining_seconds"), "s", words={0: ("none", GREY)}),
-                Column("Held longer", worst("cutover_drop_blocked"), words={0: ("no", GREEN), 1: ("yes", ORANGE)}),
+                Column(
+                    "Rehearsed", worst("cutover_rollback_last_rehearsal_ok"), words={0: ("no", GREY), 1: ("yes", GREEN)}
+                ),
+                Column(
+                    "Rehearsed ago",
+                    age("cutover_rollback_last_rehearsal_timestamp_seconds"),
+                    "s",
+                    words={0: ("–", GREY)},
+                ),
+                Column(
+                    "Replay took",
+                    worst("cutover_rollback_last_rehearsal_duration_seconds"),
+                    "s",
+                    words={0: ("–", GREY)},
+                ),
                 Column(
                     "Soak resets",
                     f"sum by (tenant) (increase({of('cutover_soak_resets_total')}[$__range]))",
                     "short",
                     steps=((None, GREEN), (1, RED)),
                 ),
+                Column("Hold left", worst("cutover_drop_hold_remaining_seconds"), "s", words={0: ("none", GREY)}),
+                Column("Blocked", worst("cutover_drop_blocked"), words={0: ("no", GREEN), 1: ("yes", ORANGE)}),
             ),
         ),
     ]

@@ -84,10 +84,10 @@ def traffic() -> models.Dashboard:
         lines(
             5,
             "Latency by store",
-            About("One call of a store, by operation. Line: 1.2 s, the objective of a delivery to the plugin."),
+            About("One call of a store. Line: 1.2 s, the objective of a delivery to the plugin."),
             Place(8, 8, 8, 8),
             "s",
-            _latency("cutover_store_duration_seconds", "store, operation", "{{store}} {{operation}}", exemplars=True),
+            _latency("cutover_store_duration_seconds", "store", "{{store}}", exemplars=True),
             steps=((1.2, RED),),
         ),
         lines(
