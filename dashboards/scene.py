@@ -29,7 +29,7 @@ SETTINGS: Final = {
     "CUTOVER_LOG_FORMAT": "json",
     "CUTOVER_SWEEP_INTERVAL": "3",
     "CUTOVER_DIGEST_INTERVAL": "5",
-    "CUTOVER_RECALL_INTERVAL": "10",
+    "CUTOVER_RECALL_INTERVAL": "5",
     "CUTOVER_SHADOW_READ_RATIO": "0.3",
     "CUTOVER_QUARANTINE_SECONDS": "3",
     "CUTOVER_GATE_PLUGIN_HEALTHY": "1",
@@ -148,6 +148,7 @@ class Story:
         """Both stores have been asked the same."""
         await self.seen('cutover_recall_overlap_ratio{source="sweep"} >= 0')
         await self.seen('cutover_recall_overlap_ratio{source="shadow"} >= 0')
+        await self.seen("cutover_recall_rank_agreement")
 
     async def seen(self, expression: str) -> None:
         """Until Prometheus has an answer to it."""

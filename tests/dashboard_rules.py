@@ -4,6 +4,7 @@ Each rule is a function from a dashboard (as JSON) to what it finds wrong. Where
 panels only, these look at all; what is left out is in `dashboards/.lint`, in the linter's own form, with a reason.
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +19,11 @@ from dashboards.interpolate import Asked, interpolated
 from tests.promql_text import selectors
 
 Board = dict[str, Any]
-EXCLUSIONS: Final = Path(__file__).parents[1] / "dashboards" / ".lint"
+_ROOT: Final = Path(__file__).parents[1]
+EXCLUSIONS: Final = _ROOT / "dashboards" / ".lint"
+BOARDS: Final[dict[str, Board]] = {
+    each.stem: json.loads(each.read_text()) for each in sorted((_ROOT / "dashboards").glob("*.json"))
+}
 ASKED: Final = Asked(3600, 15)
 _SOURCES: Final = ("$datasource", "${datasource}")
 _UNITS: Final = frozenset(
@@ -64,6 +69,19 @@ def query_of(variable: dict[str, Any]) -> str:
     """A query variable's query."""
     query = variable.get("query", "")
     return str(query["query"] if isinstance(query, dict) else query)
+
+
+def asked(board: Board) -> Iterator[str]:
+    """Every expression of a dashboard: of panels, annotations, and variables."""
+    yield from (target["expr"] for _, _, target in targets(board))
+    yield from (each["expr"] for each in board["annotations"]["list"])
+    yield from (query_of(each).partition("(")[2].rpartition(",")[0] for each in variables(board, "query"))
+
+
+def rules_of_alerts() -> list[dict[str, Any]]:
+    """Every rule of `alerts/*.yml`, alerts and recordings."""
+    files = [yaml.safe_load(each.read_text()) for each in sorted((_ROOT / "alerts").glob("*.yml"))]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 def _source(holder: dict[str, Any]) -> tuple[str, str]:

@@ -10,15 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dashboards.generate import DASHBOARDS, DIRECTORY, generated
 from dashboards.interpolate import Asked, interpolated
-from tests.dashboard_rules import RULES, Board, Wrong, excluded, exclusions, panels, query_of, targets, variables
+from tests.dashboard_rules import (
+    BOARDS,
+    RULES,
+    Board,
+    Wrong,
+    asked,
+    excluded,
+    exclusions,
+    panels,
+    rules_of_alerts,
+    targets,
+    variables,
+)
 from tests.promql_text import base_name, selectors
 
 ROOT = Path(__file__).parents[2]
-BOARDS: dict[str, Board] = {each.stem: json.loads(each.read_text()) for each in sorted(DIRECTORY.glob("*.json"))}
 CATALOGUE = frozenset(re.findall(r"^\| `(cutover_\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
 UIDS = ["cutover-backfill", "cutover-divergence", "cutover-overview", "cutover-traffic"]
 
@@ -30,20 +40,8 @@ NOT_SHOWN: dict[str, str] = {
 board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
-def asked(board: Board) -> Iterator[str]:
-    """Every expression of a dashboard: panels, annotations, variables."""
-    yield from (target["expr"] for _, _, target in targets(board))
-    yield from (each["expr"] for each in board["annotations"]["list"])
-    yield from (query_of(each).partition("(")[2].rpartition(",")[0] for each in variables(board, "query"))
-
-
 def metrics(expressions: Iterator[str]) -> set[str]:
     return {base_name(each.metric, CATALOGUE) for expression in expressions for each in selectors(expression)}
-
-
-def rules_of_alerts() -> list[dict[str, Any]]:
-    files = [yaml.safe_load(each.read_text()) for each in sorted((ROOT / "alerts").glob("*.yml"))]
-    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 # -- generated
