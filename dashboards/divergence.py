@@ -63,7 +63,7 @@ def divergence() -> models.Dashboard:
             Place(0, 8, 8, 7),
             "short",
             [Query(worst("cutover_drift_rows", cause="unexplained"))],
-            steps=((1, RED),),
+            steps=((-1, RED), (1, RED)),
             top=2,
             zero=False,
         ),

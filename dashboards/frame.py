@@ -27,7 +27,7 @@ def _several(name: str, label: str, description: str, query: str) -> Any:
         .label(label)
         .description(description)
         .datasource(SOURCE)
-        .query({"query": query, "refId": f"variable-{name}"})
+        .query(query)
         .definition(query)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)

@@ -30,6 +30,7 @@ _FAILING: Final = (
     f"(max by (tenant, instance, phase, check) ({of('cutover_gate_check')}) == bool 0)"
     f" and on (tenant, phase) {next_phase()}"
 )
+_UNEXPLAINED: Final = f"max by (tenant) (abs({of('cutover_drift_rows', cause='unexplained')}))"
 _LEFT: Final = f"max by (tenant, target) (clamp_min({of('cutover_certificate_expires_timestamp_seconds')} - time(), 0))"
 _LAST_PHASE: Final = f"{worst('cutover_phase_index')} == 4"
 
@@ -61,7 +62,7 @@ def _tenants() -> tuple[Column, ...]:
         Column("Approvals missing", otherwise(missing, f"0 * ({_LAST_PHASE})"), steps=((None, "text"), (1, ORANGE))),
         Column(
             "Unexplained rows",
-            f"max by (tenant) (abs({of('cutover_drift_rows', cause='unexplained')}))",
+            _UNEXPLAINED,
             steps=_NOT_ZERO,
         ),
         Column(
@@ -152,14 +153,14 @@ def overview() -> models.Dashboard:
             5,
             "Unexplained drift",
             About(
-                "Rows by which the stores differ and that no cause of the ledger explains. Anything but 0 is a reason"
+                "Rows, too many or too few, that no cause of the ledger explains. Anything but 0 is a reason"
                 " to look, and closes the gates.",
                 runbooks=("CutoverDriftUnexplained",),
                 details="cutover-divergence",
             ),
             Place(0, 14, 8, 7),
             "short",
-            [Query(worst("cutover_drift_rows", cause="unexplained"))],
+            [Query(_UNEXPLAINED)],
             steps=((1, RED),),
             top=2,
         ),
