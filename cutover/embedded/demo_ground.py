@@ -13,7 +13,8 @@ from cutover.embedded.traffic import Traffic
 from cutover.embedded.witness import Witness
 
 SETTLE_SECONDS = 40.0
-_GATE_SECONDS = 60.0
+_GATE_SECONDS = 180.0
+"""A recall sweep rests as long as it works: seconds on a quiet machine, a minute on a busy one."""
 _QUIET_SECONDS = 2.0
 """Longer than the daemon lets a write live: after this long without an acknowledgement none is under way."""
 _MEANING = {"A0": "stand-up", "A1": "shadow", "A2": "backfill", "A3": "cutover", "A4": "drop"}

@@ -50,6 +50,8 @@ _TOTAL_SECONDS = 60.0
 _VERDICT_SECONDS = 3.0
 _LOST_LOCK_MS = 800
 """How long a session whose connection is lost is given to end its commit."""
+_LOOKS = 5
+_LOOK_SECONDS = 0.1
 _MADE_ALL_THE_SAME = ("the connection broke during the step, which had been made all the same",)
 
 
@@ -183,11 +185,26 @@ class Transition:
             except CutoverError as error:
                 await self._failed(attempt, error)
                 raise
-            after = await self._phase.reload()
+            after = await self._as_it_is()
             taken.doing = f"{target} is entered; finishing"
-            notes += done + await taken.after()
+            notes += done + await self._finished(taken, target)
             self._reconciler.wake()
             return Changed(before, after, notes, held)
+
+    async def _as_it_is(self) -> PhaseState:
+        """The phase after a change. A connection that died with the step's may be the one that the pool gives first."""
+        for _ in range(_LOOKS):
+            with contextlib.suppress(DatabaseUnavailable):
+                return await self._phase.reload()
+            await asyncio.sleep(_LOOK_SECONDS)
+        return await self._phase.reload()
+
+    async def _finished(self, taken: Step, target: Phase) -> tuple[str, ...]:
+        """What is left to do. The step is made, whatever comes of this."""
+        try:
+            return await taken.after()
+        except CutoverError as error:
+            return (f"{target} is entered; what follows it failed and is tried again: {error.message}",)
 
     def _step(self, before: Phase, target: Phase) -> Step:
         return self._steps.get((before, target)) or PlainStep()
@@ -267,11 +284,18 @@ class Transition:
     async def _was_made(self, wanted: "_Attempt") -> bool:
         """The connection broke: before the commit, or after? Its session may still be at it, and holds the phase lock
         until the answer is final."""
-        with contextlib.suppress(LockTimeout):
-            async with self._database.transaction() as connection:
-                await connection.execute(f"set local lock_timeout = {_LOST_LOCK_MS}")
-                await connection.execute("select pg_advisory_xact_lock_shared(cutover.phase_lock_key())")
-        now = await self._phase.reload()
+        for _ in range(_LOOKS):
+            try:
+                async with self._database.transaction() as connection:
+                    await connection.execute(f"set local lock_timeout = {_LOST_LOCK_MS}")
+                    await connection.execute("select pg_advisory_xact_lock_shared(cutover.phase_lock_key())")
+            except DatabaseUnavailable:
+                await asyncio.sleep(_LOOK_SECONDS)
+            except LockTimeout:
+                break
+            else:
+                break
+        now = await self._as_it_is()
         return (now.epoch, now.phase) == (wanted.before.epoch + 1, wanted.target)
 
     async def _in_one_transaction(self, connection: Connection, taken: Step, wanted: "_Attempt") -> tuple[str, ...]:

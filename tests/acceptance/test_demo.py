@@ -9,7 +9,7 @@ import pytest
 from cutover.embedded import demo
 from cutover.embedded.processes import clean_environment
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 
 async def test_the_demo_ends_well() -> None:
@@ -18,7 +18,7 @@ async def test_the_demo_ends_well() -> None:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=clean_environment(),
     )  # fmt: skip
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), 360)
+        out, _ = await asyncio.wait_for(process.communicate(), 560)
     finally:
         if process.returncode is None:
             process.terminate()
