@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dashboards import backfill, divergence, overview, traffic
 from dashboards.sdk import JSONEncoder, models
@@ -22,9 +22,17 @@ def generated() -> dict[str, str]:
     made = {}
     for each in DASHBOARDS:
         board = each()
-        made[f"{board.uid}.json"] = (
-            json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        )
+        plain = _shown(json.loads(json.dumps(board, cls=JSONEncoder)))
+        made[f"{board.uid}.json"] = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return made
+
+
+def _shown(made: Any) -> Any:
+    """Links and annotations where people see them: the SDK's default moves them into a menu (Grafana 12)."""
+    if isinstance(made, list):
+        return [_shown(each) for each in made]
+    if isinstance(made, dict):
+        return {key: _shown(each) for key, each in made.items() if each != "inControlsMenu"}
     return made
 
 
