@@ -4,6 +4,7 @@
 #   make test    lint, types, and every test
 #   make dev     an embedded PostgreSQL, plugin and daemon to try things on
 #   make bench   the table of measured rates (ARGS="--quick", "--only sweep", "--reladiff install", …)
+#   make images  draw the dashboards with real data into docs/images (needs Debian's packages prometheus and chromium)
 #   make soak    half an hour of everything at once, with planted faults; writes docs/soak.md (MINUTES=2 for a try)
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ MINUTES ?= 30
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test dev bench soak lint types format unit lock clean install
+.PHONY: demo test dev bench images soak lint types format unit lock clean install
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -33,6 +34,9 @@ dev: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+images: $(READY)
+	$(BIN)/python -m dashboards.render $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python -m cutover.embedded.soak --minutes $(MINUTES) --report docs/soak.md $(ARGS)
