@@ -373,6 +373,50 @@ def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = N
     return settings
 
 
+def secret_files(environ: Mapping[str, str], *, directory: Path | None = None) -> dict[Path, str]:
+    """The files that secrets are read from, each with what it holds; they need not exist. Raises `BadSetting` where
+    even the names cannot be read. What a file of its own refers to with `file:` is among them."""
+    secret = {str(f.validation_alias) for f in Settings.model_fields.values() if _is_secret(f.json_schema_extra)}
+    known = [str(field.validation_alias) for field in Settings.model_fields.values()]
+    given, _ = _gather(environ, directory or Path.cwd(), known)
+    found: dict[Path, str] = {}
+    dotenv = (directory or Path.cwd()) / ".env"
+    for path, names in ((dotenv, dotenv_values(dotenv) if dotenv.is_file() else {}), *_config(environ)):
+        if held := sorted(name for name, value in names.items() if name.upper() in secret and _literal(value)):
+            found[path] = ", ".join(held)
+    for name in sorted(secret & given.keys()):
+        if (text := str(given[name])).startswith("file:/"):
+            found[Path(text.removeprefix("file:"))] = name
+    for variable in ("CUTOVER_ADMIN_TOKENS_FILE", "CUTOVER_TENANTS_FILE"):
+        if listed := given.get(variable):
+            if variable == "CUTOVER_ADMIN_TOKENS_FILE":
+                found[Path(listed)] = f"who may change the phase ({variable})"
+            for text in _strings(read_toml(str(listed), variable, "/etc/cutover/file.toml")):
+                if text.strip().startswith("file:/"):
+                    found[Path(text.strip().removeprefix("file:"))] = f"a secret of {variable}"
+    return found
+
+
+def _config(environ: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
+    path = environ.get("CUTOVER_CONFIG")
+    return [(Path(path), read_toml(path, "CUTOVER_CONFIG", "/etc/cutover/cutover.toml"))] if path else []
+
+
+def _literal(value: object) -> bool:
+    """Whether it is given as such and would give something away: a reference does not, nor a URL without password."""
+    text = str(value or "").strip()
+    return bool(text) and not text.startswith(("env:", "file:")) and ("://" not in text or masked_url(text) != text)
+
+
+def _strings(value: object) -> Iterable[str]:
+    """Every string of a TOML value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(each)
+
+
 def _gather(environ: Mapping[str, str], directory: Path, known: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     """Every variable from its first source, and warnings about names that look like ours but are not."""
     names = set(known)

@@ -1,6 +1,7 @@
 """A look at a tenant's database from the outside, for `cutover doctor`: catalogues, versions, clock, triggers."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cutover.domain.errors import CutoverError
@@ -25,10 +26,25 @@ class ServerLook:
     has_tokens: bool
     has_cutover: bool
     has_plugin_tables: bool
-    stray_rows: int | None
-    """Rows in `public.memory_*`, which the plugin does not see (domain §3); None: they may not be read."""
+    stray_tables: tuple[str, ...]
+    """Of `records` and `namespaces`, those there as `public.memory_…`, where the plugin does not look (domain §3)."""
     may_see_sessions: bool
     """Whether sweeps can tell that the database is busy with others' work."""
+    role: str
+    """The current role, quoted as SQL needs it."""
+    data_directory: str | None
+    """On the server's disk; None: the role may not know it."""
+    reached_locally: bool
+    """Over a socket or loopback: its disk may be ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Something the role may not do, and the statement that mends it. `needed_to`: read, or also write."""
+
+    words: str
+    remedy: str
+    needed_to: str = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +62,29 @@ class CaptureLook:
     """What `workspace_memory` lacks for K/V; None: nothing."""
 
 
-async def look_at_server(database: Database) -> ServerLook:
-    """One round trip, and one more where there are stray tables; raises our errors only."""
-    before = time.time()
-    row = await database.fetchrow(query("inspect_server"))
-    after = time.time()
+async def look_at_server(
+    database: Database, *, now: Callable[[], float] = time.time, timeout: float = 4.0
+) -> ServerLook:
+    """One round trip. `now`: our clock, seconds since 1970. Raises our errors only."""
+    before = now()
+    row = await database.fetchrow(query("inspect_server"), timeout=timeout)
+    after = now()
     assert row is not None  # noqa: S101 - a select without from always gives a row
     told = dict(row)
-    stray_tables = [
-        name
-        for name, there in (
-            ("records", told.pop("has_stray_records")),
-            ("namespaces", told.pop("has_stray_namespaces")),
-        )
-        if there
-    ]
     clock = told.pop("clock") - (before + after) / 2
-    return ServerLook(**told, clock_difference=clock, stray_rows=await _stray_rows(database, stray_tables))
+    strays = tuple(told.pop("stray_tables"))
+    return ServerLook(**told, clock_difference=clock, stray_tables=strays)
+
+
+async def count_strays(database: Database, look: ServerLook, *, timeout: float = 4.0) -> int | None:
+    """Rows in the stray tables; None where they may not be read, or not be counted in time."""
+    total = 0
+    for table in look.stray_tables:
+        try:
+            total += await database.fetchval(f"select count(*) from public.memory_{table}", timeout=timeout)
+        except CutoverError:
+            return None
+    return total
 
 
 async def missing_rights(database: Database, *, own_storage: bool, kv: bool) -> tuple[str, ...]:
@@ -71,14 +93,17 @@ async def missing_rights(database: Database, *, own_storage: bool, kv: bool) -> 
     return tuple(row["remedy"] for row in await database.fetch(query("inspect_rights"), own_storage, kv))
 
 
-async def _stray_rows(database: Database, tables: list[str]) -> int | None:
-    total = 0
-    for table in tables:
-        try:
-            total += await database.fetchval(f"select count(*) from public.memory_{table}")
-        except CutoverError:  # no right to read it, or it is too large to count in time: not known
-            return None
-    return total
+async def missing_plugin_rights(database: Database) -> list[Lacking]:
+    """What the role lacks in the plugin's tables, where there are any."""
+    return [Lacking(**dict(row)) for row in await database.fetch(query("inspect_plugin_rights"))]
+
+
+async def home_state(database: Database) -> str:
+    """Of the plugin's schema: usable, forbidden (to this role) or absent."""
+    row = await database.fetchrow(
+        "select has_schema_privilege(n.oid, 'USAGE') as usable from pg_namespace n where n.nspname = 'memory_plugin'"
+    )
+    return "absent" if row is None else "usable" if row["usable"] else "forbidden"
 
 
 async def look_at_capture(database: Database) -> CaptureLook:

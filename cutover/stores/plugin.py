@@ -97,6 +97,8 @@ class PluginClient:
     ) -> None:
         base, socket = _parse_url(url)
         self.url = url
+        self.date: str | None = None
+        """The header `Date` of the last answer, as it came."""
         self._base = base
         self._max_response = max_response
         self._search_url = URL(f"{base}/v1/search", encoded=True)
@@ -306,6 +308,7 @@ class PluginClient:
             ) as response:
                 raw = await self._read(response)
                 status = response.status
+                self.date = response.headers.get("Date")
         except CLIENT_ERRORS as error:
             raise translate(error) from error
         if 200 <= status < 300:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cutover.cli import doctor
+from cutover.cli.doctor import database as doctor
 from cutover.domain.archive import MANIFEST, MEMORIES
 from cutover.domain.backfill import RowSource
 from cutover.domain.check import Status
@@ -564,7 +564,7 @@ async def test_retire_removes_what_is_ours_and_a_daemon_refuses_to_start_afterwa
 @pytest.mark.parametrize("held", [True, False])
 async def test_doctor_does_not_miss_the_table_that_a4_took_away(database: str, held: bool) -> None:
     async with in_a4(database, held=held) as (s, _):
-        found = {each.check: each async for each in doctor._database("t", s.database, own_storage=True, kv=False)}
+        found = {each.check: each async for each in doctor.inside("t", s.database, doctor.Expected())}
         assert {each.check for each in found.values() if each.status == "fail"} == set()
         assert ("is held as" if held else "was dropped in A4") in found["legacy tables"].found
         assert found["capture triggers"].found == "A4: all in place"

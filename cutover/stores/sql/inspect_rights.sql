@@ -3,8 +3,8 @@
 -- that role. The rename takes CREATE on the table's schema, rehearsals and restores on trial CREATE on the database.
 -- $1: whether the plugin's tables are to be used, $2: whether K/V rows are copied.
 WITH owned AS (
-    SELECT c.relname, c.relowner
-    FROM pg_class AS c
+    SELECT c.relname, c.relowner, r.rolsuper
+    FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
     WHERE c.oid IN (
         to_regclass('public.agent_memories'),
         to_regclass('public.workspaces'),
@@ -21,7 +21,12 @@ lacking AS (
     UNION ALL
     SELECT DISTINCT 3, format('grant %I to %I', pg_get_userbyid(owned.relowner), current_user)
     FROM owned
-    WHERE NOT pg_has_role(current_user, owned.relowner, 'USAGE')
+    WHERE NOT pg_has_role(current_user, owned.relowner, 'USAGE') AND NOT owned.rolsuper
+    UNION ALL
+    -- A member of a superuser may become one: the table changes hands instead, and a superuser may go on with it.
+    SELECT 3, format('alter table public.%I owner to %I', owned.relname, current_user)
+    FROM owned
+    WHERE NOT pg_has_role(current_user, owned.relowner, 'USAGE') AND owned.rolsuper
     UNION ALL
     SELECT 4, format('grant %s on public.%s to %I', t.privilege, t.name, current_user)
     FROM (

@@ -1,0 +1,80 @@
+"""The plugin's own tables, on a connection with the plugin's URL: what would it find there, and what may we do?"""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from cutover.cli.doctor.finding import Finding, finding
+
+if TYPE_CHECKING:
+    from cutover.stores.database import Database
+    from cutover.tenant_settings import TenantSettings
+
+SECONDS = 4.0
+_HOME = "memory_plugin"
+
+
+async def look(tenant: "TenantSettings") -> AsyncIterator[Finding]:
+    """Findings about the search path, the type `vector` and our rights; raises the errors of `Database`."""
+    from cutover.stores.database import Database
+    from cutover.stores.plugin_database import plugin_database_url
+    from cutover.tenant_settings import masked_url
+
+    name, url = tenant.name, plugin_database_url(tenant.database_url, tenant.plugin_database_url)
+    if url is None:
+        words = "MEMORY_PLUGIN_DATABASE_URL=none: the plugin's database is out of reach, sweeps go through the contract"
+        yield Finding(name, "search path", "skip", words)
+        return
+    database = await Database.connect(
+        url,
+        application_name="cutover-doctor",
+        max_size=2,
+        timeout=SECONDS,
+        settings={"statement_timeout": f"{SECONDS:g}s"},
+    )
+    try:
+        yield await _search_path(name, masked_url(url), database, derived=not tenant.plugin_database_url)
+        yield await _rights(name, database)
+    finally:
+        await database.close(timeout=1.0)
+
+
+async def _search_path(tenant: str, shown: str, database: "Database", *, derived: bool) -> Finding:
+    from cutover.stores.gate_look import look_at_vector
+    from cutover.stores.inspection import home_state
+
+    check = "search path"
+    state = await home_state(database)
+    if state != "usable":
+        words = f"schema {_HOME} {'is not there yet' if state == 'absent' else 'may not be used by this role'}"
+        other = "plugin tables" if state == "absent" else "plugin rights"
+        return Finding(tenant, check, "skip", f"{words}: see the check {other}")
+    vector, path = await look_at_vector(database)
+    order = ", ".join(path) or "nothing"
+    base = shown.partition("?")[0]
+    places = [_HOME, "public", *([vector.schema] if vector.schema not in (None, "public") else [])]
+    remedy = f"MEMORY_PLUGIN_DATABASE_URL={base}?search_path={','.join(places)} for the plugin and for cutover serve"
+    source = "the URL that is derived from DATABASE_URL" if derived else "MEMORY_PLUGIN_DATABASE_URL"
+    if _HOME not in path or ("public" in path and path.index("public") < path.index(_HOME)):
+        words = f"with {source} a connection looks in {order}: it does not find the plugin's tables in {_HOME} first"
+        return Finding(tenant, check, "fail", words, remedy)
+    if vector.schema is not None and not vector.resolves:
+        words = f"with {source} a connection looks in {order}, and pgvector is in {vector.schema}: no type vector there"
+        return Finding(tenant, check, "fail", words, remedy)
+    return finding(tenant, check, True, order, "")
+
+
+async def _rights(tenant: str, database: "Database") -> Finding:
+    from cutover.stores.inspection import missing_plugin_rights
+
+    lacking = await missing_plugin_rights(database)
+    reads = [one for one in lacking if one.needed_to == "read"]
+    words = "; ".join(one.words for one in lacking)
+    loss = "" if reads else ": the backfill goes through the contract, and creation times are not kept"
+    return finding(
+        tenant,
+        "plugin rights",
+        not lacking,
+        f"may not {words}{loss}" if lacking else "may read and write the plugin's tables",
+        "; ".join(dict.fromkeys(one.remedy for one in lacking)),
+        otherwise="fail" if reads else "warn",
+    )
