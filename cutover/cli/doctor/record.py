@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _ON_LEGACY = frozenset({"cutover_capture_row", "cutover_capture_truncate"})
 """Capture triggers that are on agent_memories itself and go with it."""
 _KV_TRIGGERS = 2
+_PSQL = 'psql "$DATABASE_URL" -c "set lock_timeout = \'2s\'; {}"'
+"""Both functions take a short exclusive lock, for which nobody should have to wait."""
 _OVERDUE = 3
 """Intervals without a sweep."""
 _SHOWN = 4
@@ -69,8 +71,8 @@ def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[st
             tenant,
             "capture triggers",
             not intact,
-            left if intact else "none, as it should be in A0",
-            "they cost writes and mark for nothing: restart the daemon, which removes them",
+            f"{left}: they cost writes and mark for nothing" if intact else "none, as it should be in A0",
+            _PSQL.format("select cutover.remove_capture()"),
             otherwise="warn",
         )
     words = f"{phase}: missing or disabled: {', '.join(missing)}" if missing else f"{phase}: all in place"
@@ -79,7 +81,7 @@ def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[st
         "capture triggers",
         not missing,
         words,
-        "restart the daemon, which puts them back; then: cutover sweep run",
+        f"{_PSQL.format('select cutover.install_capture()')}; then: cutover sweep run --kind digest --full",
     )
 
 

@@ -33,7 +33,8 @@ async def look(tenant: "TenantSettings") -> AsyncIterator[Finding]:
     )
     try:
         yield await _search_path(name, masked_url(url), database, derived=not tenant.plugin_database_url)
-        yield await _rights(name, database)
+        if tenant.plugin_database_url:  # else the check `rights` looks at these tables, too
+            yield await _rights(name, database)
     finally:
         await database.close(timeout=1.0)
 
@@ -46,13 +47,13 @@ async def _search_path(tenant: str, shown: str, database: "Database", *, derived
     state = await home_state(database)
     if state != "usable":
         words = f"schema {_HOME} {'is not there yet' if state == 'absent' else 'may not be used by this role'}"
-        other = "plugin tables" if state == "absent" else "plugin rights"
+        other = "plugin tables" if state == "absent" else "rights" if derived else "plugin rights"
         return Finding(tenant, check, "skip", f"{words}: see the check {other}")
     vector, path = await look_at_vector(database)
     order = ", ".join(path) or "nothing"
-    base = shown.partition("?")[0]
     places = [_HOME, "public", *([vector.schema] if vector.schema not in (None, "public") else [])]
-    remedy = f"MEMORY_PLUGIN_DATABASE_URL={base}?search_path={','.join(places)} for the plugin and for cutover serve"
+    url = _looking_in(shown, places)
+    remedy = f"MEMORY_PLUGIN_DATABASE_URL='{url}' in the environment of the plugin and of cutover serve"
     source = "the URL that is derived from DATABASE_URL" if derived else "MEMORY_PLUGIN_DATABASE_URL"
     if _HOME not in path or ("public" in path and path.index("public") < path.index(_HOME)):
         words = f"with {source} a connection looks in {order}: it does not find the plugin's tables in {_HOME} first"
@@ -61,6 +62,13 @@ async def _search_path(tenant: str, shown: str, database: "Database", *, derived
         words = f"with {source} a connection looks in {order}, and pgvector is in {vector.schema}: no type vector there"
         return Finding(tenant, check, "fail", words, remedy)
     return finding(tenant, check, True, order, "")
+
+
+def _looking_in(url: str, places: list[str]) -> str:
+    """The same URL with that search path."""
+    base, _, options = url.partition("?")
+    kept = [each for each in options.split("&") if each and not each.startswith("search_path=")]
+    return f"{base}?{'&'.join([*kept, 'search_path=' + ','.join(places)])}"
 
 
 async def _rights(tenant: str, database: "Database") -> Finding:
