@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import yaml
 
 from cutover.embedded.control import Control, ControlError
 from cutover.embedded.postgres import DISPOSABLE, EmbeddedPostgres
@@ -25,6 +26,7 @@ from dashboards.scene import SCRAPE_SECONDS, Scene, Story, scene
 
 RULES: Final = Path(__file__).parent.parent / "alerts"
 _PATIENCE: Final = 120.0
+_SOON: Final = "5s"
 _CHANGE: Final = """
     UPDATE memory_plugin.memory_records SET content = 'not what was written'
      WHERE id IN (SELECT id FROM memory_plugin.memory_records ORDER BY id LIMIT 3)"""
@@ -71,7 +73,7 @@ async def record(directory: Path) -> Recording:
     """Live through the story; about three minutes. `directory` takes logs and Prometheus' data."""
     moments = {}
     with EmbeddedPostgres.temporary(settings=DISPOSABLE) as postgres:
-        async with scene(postgres, directory, memories=5_000, rate=30.0, rules=sorted(RULES.glob("*.yml"))) as live:
+        async with scene(postgres, directory, memories=5_000, rate=30.0, rules=_hasty(directory)) as live:
             story, control = Story(live), live.stack.control
             await asyncio.sleep(6)
             await story.shadow()
@@ -91,6 +93,20 @@ async def record(directory: Path) -> Recording:
             moments[""] = time.time()
         made = Recording(directory, live.began, moments)
     made.keep()
+    return made
+
+
+def _hasty(directory: Path) -> list[Path]:
+    """The rules of `alerts/`, with alerts that fire after seconds: the incident lasts for seconds, too."""
+    made = []
+    for source in sorted(RULES.glob("*.yml")):
+        told = yaml.safe_load(source.read_text(encoding="utf-8"))
+        for rule in (rule for group in told["groups"] for rule in group["rules"]):
+            rule.update({key: _SOON for key in ("for", "keep_firing_for") if key in rule})
+        for group in told["groups"]:
+            group.pop("interval", None)
+        made.append(directory / source.name)
+        made[-1].write_text(yaml.safe_dump(told), encoding="utf-8")
     return made
 
 

@@ -33,22 +33,14 @@ IMAGES: Final = DIRECTORY.parent / "docs" / "images"
 HASH: Final = "dashboard-sha256"
 """The PNG text chunk with the hash."""
 _REFUSALS: Final = 3
-_UNSEEN: Final = frozenset(
-    (
-        "description",
-        "links",
-        "id",
-        "tags",
-        "refresh",
-        "time",
-        "tooltip",
-        "editorMode",
-        "schemaVersion",
-        "uid",
-        "version",
-    )
-)
-"""Keys that change nothing in a picture: rewording a description leaves it as good as it was."""
+_SEEN: Final = {
+    "panels": ("type", "title", "gridPos", "targets", "fieldConfig", "options", "transformations"),
+    "targets": ("expr", "legendFormat", "refId"),
+    "options": ("legend", "rowHeight"),
+    "annotations": ("name", "enable", "expr", "iconColor", "titleFormat", "useValueForTime"),
+    "variables": ("name", "label", "type"),
+}
+"""What of a dashboard is drawn. Whatever else changes (a description, a link) leaves its picture as good as it was."""
 
 
 def boards() -> dict[str, dict[str, Any]]:
@@ -61,12 +53,20 @@ def boards() -> dict[str, dict[str, Any]]:
 def seen_hash(board: Mapping[str, Any]) -> str:
     """Hex sha256 of what of a dashboard can be seen in its picture."""
 
-    def seen(part: Any) -> Any:
-        if isinstance(part, Mapping):
-            return {key: seen(value) for key, value in part.items() if key not in _UNSEEN}
-        return [seen(each) for each in part] if isinstance(part, list) else part
+    def seen(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: part[key] for key in _SEEN[kind] if key in part}
 
-    return hashlib.sha256(json.dumps(seen(board), sort_keys=True).encode()).hexdigest()
+    panels = [seen("panels", panel) for panel in board["panels"]]
+    for panel in panels:
+        panel["targets"] = [seen("targets", target) for target in panel.get("targets", [])]
+        panel["options"] = seen("options", panel.get("options", {}))
+    drawn = {
+        "title": board["title"],
+        "panels": panels,
+        "annotations": [seen("annotations", each) for each in board["annotations"]["list"]],
+        "variables": [seen("variables", each) for each in board["templating"]["list"]],
+    }
+    return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
 
 def hash_in(picture: Path) -> str:

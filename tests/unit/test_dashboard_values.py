@@ -100,8 +100,29 @@ def test_series_of_a_panel_have_colours_of_their_own_that_stay() -> None:
 
 
 def test_the_hash_is_of_what_can_be_seen() -> None:
-    panel = {"id": 1, "type": "table", "title": "b", "description": "c", "targets": [{"expr": "d"}]}
-    board = {"title": "a", "panels": [panel]}
-    assert seen_hash({**board, "uid": "x", "panels": [{**panel, "description": "more"}]}) == seen_hash(board)
-    for change in ({"targets": [{"expr": "e"}]}, {"title": "e"}, {"type": "timeseries"}):
-        assert seen_hash({**board, "panels": [{**panel, **change}]}) != seen_hash(board)
+    panel = {
+        "id": 1,
+        "type": "table",
+        "title": "b",
+        "description": "c",
+        "targets": [{"expr": "d", "editorMode": "code"}],
+    }
+    rest = {"annotations": {"list": [{"name": "n", "iconColor": "red"}]}, "templating": {"list": [{"name": "tenant"}]}}
+    board = {"title": "a", "uid": "u", "panels": [panel], **rest}
+
+    def changed(**keys: object) -> str:
+        return seen_hash({**board, "panels": [{**panel, **keys}]})
+
+    assert seen_hash({**board, "uid": "x"}) == seen_hash(board)
+    assert changed(description="more", id=2, links=[{}], targets=[{"expr": "d"}]) == seen_hash(board)
+    others = [
+        changed(targets=[{"expr": "e"}]),
+        changed(title="e"),
+        changed(type="timeseries"),
+        changed(options={"legend": {"showLegend": False}}),
+        changed(fieldConfig={"defaults": {"unit": "s"}}),
+        seen_hash({**board, "title": "e"}),
+        seen_hash({**board, "annotations": {"list": [{"name": "n", "iconColor": "blue"}]}}),
+        seen_hash({**board, "templating": {"list": []}}),
+    ]
+    assert len({seen_hash(board), *others}) == 1 + len(others)
