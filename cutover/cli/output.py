@@ -97,6 +97,10 @@ def flatten(record: Row, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_EXACT = 1e15
+"""Whole floats below it are shown digit by digit."""
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
@@ -105,7 +109,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < _EXACT else f"{value:g}"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text.replace("\t", " ").replace("\n", " ").replace("\r", " ") or "-"
 

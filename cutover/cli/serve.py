@@ -30,7 +30,11 @@ def serve(config: str | None, check: bool, form: str) -> None:
 
     settings = load({**os.environ, **({"CUTOVER_CONFIG": config} if config else {})})
     if check:
-        emit({**settings.redacted(), "config_hash": settings.config_hash()}, form)
+        shown = {**settings.redacted(), "config_hash": settings.config_hash()}
+        if form in ("table", "tsv"):
+            tenants = {one["name"]: one for one in shown.pop("tenants")}
+            shown |= {f"{name}.{key}": value for name, one in tenants.items() for key, value in one.items()}
+        emit(shown, form)
         return
     from cutover.daemon import main as run_daemon
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -203,6 +204,9 @@ def test_serve_check_prints_the_settings_without_secrets(tmp_path: Path) -> None
     told = json.loads(done.stdout)
     assert told["DATABASE_URL"] == "postgres://u:***@h/x"
     assert len(told["config_hash"]) == 64
+    shown = run("serve", "--check", cwd=tmp_path, **variables).stdout
+    assert re.search(r"^CUTOVER_GATE_SOAK +2592000$", shown, re.MULTILINE), "a number as one would write it"
+    assert re.search(r"^default\.plugin_url +http://127\.0\.0\.1:9100$", shown, re.MULTILINE)
     config = tmp_path / "c.toml"
     config.write_text('cutover_tenant = "from-file"\n')
     done = run("serve", "--check", "-o", "json", "--config", str(config), cwd=tmp_path, **variables)
