@@ -49,7 +49,7 @@ def environment(name: str, secrets: Path, directory: Path) -> dict[str, str]:
     made = {}
     for key, value in services()[name]["environment"].items():
         text = str(value).replace("/run/secrets", str(secrets))
-        for place in ("/run/cutover", "/var/lib/cutover"):
+        for place in ("/run/cutover", "/var/lib/cutover/archives"):
             if place in text:
                 (directory / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
                 text = text.replace(place, str(directory / place.lstrip("/")))

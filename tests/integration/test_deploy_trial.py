@@ -1,6 +1,8 @@
 """The services of `deploy/docker-compose.yml` that are ours, started as it starts them, without an engine: their
 commands, settings, secrets and health checks on a database that its script has filled. Only addresses are others."""
 
+import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -42,6 +44,20 @@ class Trial:
             == 0
         )
 
+    async def doctor(self) -> list[dict[str, str]]:
+        """What `docker compose exec cutover cutover doctor` would find."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*ENTRYPOINT, "doctor", "-o", "json"],
+            env=self.environments["cutover"],
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        found: list[dict[str, str]] = json.loads(done.stdout)
+        assert len(found) > 10
+        return found
+
     def moved(self, text: str) -> str:
         """Text of the file with this trial's ports."""
         return moved(text, self.ports)
@@ -61,8 +77,10 @@ async def trial(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Tr
     await connection.execute(script.read_text())
     await connection.close()
     secrets = make_secrets(tmp_path / "secrets")
-    (secrets / "database-url").chmod(0o644)
+    (secrets / "database-url").unlink()
     (secrets / "database-url").write_text(url)
+    (secrets / "database-url").chmod(0o400)
+    (secrets / "admin-token").chmod(0o400)
     ports = {port: str(free_port()) for port in ("9100", "9200", "9201", "9202")}
     environments = {
         name: {key: moved(value, ports) for key, value in environment(name, secrets, tmp_path).items()}
@@ -86,7 +104,7 @@ async def trial(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Tr
             yield Trial(control, {"plugin": dict(made.environment), "cutover": dict(daemon.environment)}, ports)
 
 
-async def test_the_trial_comes_up_and_its_health_checks_say_so(trial: Trial) -> None:
+async def test_the_trial_comes_up_healthy_and_doctor_finds_nothing(trial: Trial) -> None:
     async def plugin_seen() -> bool:
         return bool((await trial.control.status())["plugin"]["up"])
 
@@ -100,3 +118,4 @@ async def test_the_trial_comes_up_and_its_health_checks_say_so(trial: Trial) -> 
         "clean",
         "not_applicable",
     )  # a control route: the token is right
+    assert [each for each in await trial.doctor() if each["status"] != "pass"] == []

@@ -2,6 +2,7 @@
 value and name; the rest is what compose takes but would not work, or not be safe."""
 
 import json
+import os
 import re
 import stat
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.compose import DEPLOY, FILE, ROOT, binds, environment, make_secrets, 
 
 SERVICES = ("postgres", "plugin", "cutover", "prometheus", "grafana")
 PRIVATE = ("postgres", "plugin")
+READERS = {"postgres-password": 0, "database-url": 10001, "admin-token": 10001, "grafana-password": 472}
+"""The user that reads each secret: ours by the Dockerfile, Grafana's by its image."""
 each_service = pytest.mark.parametrize("name", SERVICES)
 
 
@@ -132,6 +135,14 @@ def test_no_secret_is_inline(tmp_path: Path) -> None:
     assert {path.name for path in make_secrets(tmp_path / "secrets").iterdir()} == set(told)
 
 
+def test_the_owner_of_our_secrets_is_the_user_of_our_image() -> None:
+    user = re.search(r"^USER (\d+):", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert user
+    for name, uid in READERS.items():
+        ours = any(name in services()[each].get("secrets", []) for each in ("plugin", "cutover"))
+        assert ours == (uid == int(user[1]))
+
+
 def test_make_secrets_makes_them_once_and_shuts_the_directory(tmp_path: Path) -> None:
     made = make_secrets(tmp_path / "secrets")
     first = {path.name: path.read_text() for path in made.iterdir()}
@@ -140,7 +151,11 @@ def test_make_secrets_makes_them_once_and_shuts_the_directory(tmp_path: Path) ->
     assert all(re.fullmatch(r"[0-9a-f]{48}", value) for value in random)
     assert len(set(random)) == 3
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()} == {0o444}
+    assert {path.name: (stat.S_IMODE(path.stat().st_mode), path.stat().st_uid) for path in made.iterdir()} == (
+        {name: (0o400, uid) for name, uid in READERS.items()}
+        if os.geteuid() == 0
+        else {name: (0o444, os.geteuid()) for name in READERS}
+    )
     make_secrets(made)
     assert {path.name: path.read_text() for path in made.iterdir()} == first
 
