@@ -135,7 +135,7 @@ def divergence() -> models.Dashboard:
                 "Sweeps that ended, per minute. `untrusted` missed a planted fault; `partial` could not see every row.",
                 runbooks=("CutoverSweepCanaryMissed",),
             ),
-            Place(0, 23, 8, 7),
+            Place(0, 23, 6, 7),
             "cpm",
             [Query(f"60 * ({seen_rate('cutover_sweeps_total', by='outcome')})", "{{outcome}}")],
             stacked=True,
@@ -143,13 +143,13 @@ def divergence() -> models.Dashboard:
         ),
         lines(
             9,
-            "Planted faults that sweeps caught",
+            "Planted faults caught",
             About(
                 "Before a digest sweep looks, faults are planted on copies; a sweep that misses one is not believed."
                 " Trusted is 1 when it caught all and reported no intact row. 0 before the first sweep.",
                 runbooks=("CutoverSweepCanaryMissed",),
             ),
-            Place(8, 23, 8, 7),
+            Place(6, 23, 6, 7),
             "percentunit",
             [
                 Query(least("cutover_sweep_canary_caught", by="tenant, fault"), "{{tenant}} {{fault}}"),
@@ -159,12 +159,12 @@ def divergence() -> models.Dashboard:
         ),
         lines(
             10,
-            "Recall: do both stores answer alike?",
+            "Recall: answers alike?",
             About(
                 "Mean overlap of shadow reads and of the last recall sweep, and Kendall's tau-b of the order (−1 to 1)."
                 " Nothing before the first comparison, because 0 would be a lie.",
             ),
-            Place(16, 23, 8, 7),
+            Place(12, 23, 6, 7),
             "percentunit",
             [
                 Query(least("cutover_recall_overlap_ratio", by="tenant, source"), "{{tenant}} overlap, {{source}}"),
@@ -174,12 +174,12 @@ def divergence() -> models.Dashboard:
         ),
         lines(
             11,
-            "Memories that readers see in one store only",
+            "Seen in one store only",
             About(
-                "At the last recall sweep. plugin_shows_more is a leak, plugin_shows_less a memory its readers lost;"
-                " expected are GLOBAL memories of other roots.",
+                "Memories that readers see in one store only, at the last recall sweep. plugin_shows_more is a leak,"
+                " plugin_shows_less a memory its readers lost; expected are GLOBAL memories of other roots.",
             ),
-            Place(0, 30, 8, 7),
+            Place(18, 23, 6, 7),
             "short",
             [
                 Query(
@@ -198,7 +198,7 @@ def divergence() -> models.Dashboard:
                 " only grows is not.",
                 runbooks=("CutoverMarksAgeing",),
             ),
-            Place(8, 30, 8, 7),
+            Place(0, 30, 8, 7),
             "short",
             [Query(seen("cutover_marks", by="origin", once_by="tenant, origin"), "{{origin}}")],
             stacked=True,
@@ -207,7 +207,7 @@ def divergence() -> models.Dashboard:
             13,
             "Age of the oldest mark",
             About("How long the oldest mark has waited; 0 without marks.", runbooks=("CutoverMarksAgeing",)),
-            Place(16, 30, 8, 7),
+            Place(8, 30, 8, 7),
             "s",
             [Query(age("cutover_marks_oldest_timestamp_seconds"))],
             top=5,
@@ -216,7 +216,7 @@ def divergence() -> models.Dashboard:
             14,
             "Findings settled",
             About("Findings that operators accepted, repaired, retried or acknowledged, per minute."),
-            Place(0, 37, 8, 7),
+            Place(16, 30, 8, 7),
             "cpm",
             [Query(f"60 * ({seen_rate('cutover_findings_settled_total', by='action')})", "{{action}}")],
             top=1,

@@ -104,7 +104,7 @@ def overview() -> models.Dashboard:
                 " approvals as well. The failing checks are named below.",
                 details="cutover-divergence",
             ),
-            Place(0, 0, 24, 6),
+            Place(0, 0, 24, 5),
             _tenants(),
         ),
         listing(
@@ -114,7 +114,7 @@ def overview() -> models.Dashboard:
                 "The checks that keep the next phase's gate closed. Follow a check's link for its measured value, its"
                 " threshold, the reason and the command to run next; or: cutover phase check."
             ),
-            Place(0, 6, 10, 8),
+            Place(0, 5, 10, 8),
             otherwise(
                 f"({_FAILING}) == 1",
                 f'label_replace(0 * {worst("cutover_phase_index")}, "check", "none fails", "", "")',
@@ -132,7 +132,7 @@ def overview() -> models.Dashboard:
             3,
             "Firing alerts",
             About("What fires now, each with a link to its runbook: meaning, impact, diagnosis, the commands to type."),
-            Place(10, 6, 6, 8),
+            Place(10, 5, 6, 8),
             otherwise(firing, 'label_replace(vector(0), "alertname", "none", "", "")', on=""),
             {"alertname": "Alert", "severity": "Severity", "tenant": "Tenant"},
             Column("State", "", words={0: ("quiet", GREEN), 1: ("firing", RED)}, width=70),
@@ -145,7 +145,7 @@ def overview() -> models.Dashboard:
                 "Which phase each tenant was in. A step back is as legitimate as a step forward.",
                 runbooks=("CutoverPhaseStuckSwitching", "CutoverPhaseDisagreement"),
             ),
-            Place(16, 6, 8, 8),
+            Place(16, 5, 8, 8),
             [Query(worst("cutover_phase_index"))],
             PHASES,
         ),
@@ -158,7 +158,7 @@ def overview() -> models.Dashboard:
                 runbooks=("CutoverDriftUnexplained",),
                 details="cutover-divergence",
             ),
-            Place(0, 14, 8, 7),
+            Place(0, 13, 8, 7),
             "short",
             [Query(_UNEXPLAINED)],
             steps=((1, RED),),
@@ -172,7 +172,7 @@ def overview() -> models.Dashboard:
                 runbooks=("CutoverRefusingTraffic", "CutoverPluginDown"),
                 details="cutover-traffic",
             ),
-            Place(8, 14, 8, 7),
+            Place(8, 13, 8, 7),
             "reqps",
             [Query(seen_rate("cutover_refused_total", by="reason"), "{{reason}}")],
             stacked=True,
@@ -186,7 +186,7 @@ def overview() -> models.Dashboard:
                 runbooks=("CutoverPluginDown", "CutoverBreakerFlapping"),
                 details="cutover-traffic",
             ),
-            Place(16, 14, 8, 7),
+            Place(16, 13, 8, 7),
             [Query(least("cutover_plugin_up"))],
             {0: ("down", RED), 1: ("up", GREEN)},
         ),
@@ -197,7 +197,7 @@ def overview() -> models.Dashboard:
                 "How long A3 has been green, and how long it must be before A4. A fall to 0 is a reset.",
                 runbooks=("CutoverSoakReset",),
             ),
-            Place(0, 21, 8, 7),
+            Place(0, 20, 8, 7),
             "s",
             [
                 Query(worst("cutover_soak_green_seconds"), "{{tenant}} green"),
@@ -214,7 +214,7 @@ def overview() -> models.Dashboard:
                 runbooks=("CutoverPhaseStuckSwitching",),
                 details="cutover-traffic",
             ),
-            Place(8, 21, 8, 7),
+            Place(8, 20, 8, 7),
             "s",
             [Query(age("cutover_phase_change_started_timestamp_seconds"))],
             top=1,
@@ -226,7 +226,7 @@ def overview() -> models.Dashboard:
                 "How long the newest certificate for a phase is still good; at 0 it has to be asked for again.",
                 runbooks=("CutoverCertificateExpired",),
             ),
-            Place(16, 21, 8, 7),
+            Place(16, 20, 8, 7),
             "s",
             [
                 Query(
@@ -245,7 +245,7 @@ def overview() -> models.Dashboard:
                 " freeze is as the phase asks, intents in the journal of A3, whether workspace_memory is copied.",
                 runbooks=("CutoverFrozenTableRead", "CutoverFreezeBroken"),
             ),
-            Place(0, 28, 12, 7),
+            Place(12, 27, 12, 5),
             (
                 Column("Foreign reads", worst("cutover_legacy_foreign_reads")),
                 Column("Foreign writes", worst("cutover_legacy_foreign_writes")),
@@ -262,11 +262,13 @@ def overview() -> models.Dashboard:
                 " freeze of A3 refused.",
                 runbooks=("CutoverBypassWriterSeen", "CutoverFrozenTableWritten"),
             ),
-            Place(12, 28, 12, 7),
+            Place(0, 27, 12, 10),
             "cpm",
             [
-                Query(f"60 * {rate('cutover_bypass_writes_total', by='writer')}", "{{writer}} wrote"),
-                Query(f"60 * {rate('cutover_frozen_writes_refused_total', by='writer')}", "{{writer}} was refused"),
+                Query(f"60 * ({seen_rate('cutover_bypass_writes_total', by='writer')})", "{{writer}} wrote"),
+                Query(
+                    f"60 * ({seen_rate('cutover_frozen_writes_refused_total', by='writer')})", "{{writer}} was refused"
+                ),
             ],
             top=1,
         ),
@@ -278,7 +280,7 @@ def overview() -> models.Dashboard:
                 " of their settings.",
                 runbooks=("CutoverDaemonAbsent", "CutoverConfigDisagreement"),
             ),
-            Place(0, 35, 12, 7),
+            Place(12, 37, 12, 5),
             f"max by (instance, tenant, hash) ({of('cutover_config_info')})"
             f" * on (instance) group_left (version) max by (instance, version) ({process('cutover_build_info')})"
             f" * on (instance) group_left () max by (instance) (time() - {process('process_start_time_seconds')})",
@@ -293,7 +295,7 @@ def overview() -> models.Dashboard:
                 " it is no newer), the chain of phase changes, thresholds that ask for less than by default.",
                 runbooks=("CutoverAuditBroken",),
             ),
-            Place(12, 35, 12, 7),
+            Place(12, 32, 12, 5),
             (
                 Column("Daemons", worst("cutover_daemons"), steps=((None, RED), (1, "text"))),
                 Column(
@@ -315,7 +317,7 @@ def overview() -> models.Dashboard:
             15,
             "Background tasks that failed",
             About("Errors that a background task went on from, per minute.", runbooks=("CutoverTaskFailing",)),
-            Place(0, 42, 12, 7),
+            Place(0, 37, 12, 10),
             "cpm",
             [Query(f"60 * ({seen_rate('cutover_task_failures_total', by='tenant, task')})", "{{tenant}} {{task}}")],
             top=1,
@@ -328,7 +330,7 @@ def overview() -> models.Dashboard:
                 " how long the hold of A4 lasts, and whether something keeps it from ending.",
                 runbooks=("CutoverSoakReset",),
             ),
-            Place(12, 42, 12, 7),
+            Place(12, 42, 12, 5),
             (
                 Column(
                     "Rehearsed", worst("cutover_rollback_last_rehearsal_ok"), words={0: ("no", GREY), 1: ("yes", GREEN)}

@@ -181,7 +181,7 @@ def lines(
     panel = (
         panel.targets(_targets(queries))
         .line_width(1)
-        .fill_opacity(40 if stacked else 8)
+        .fill_opacity(40 if stacked else 8 if [query.legend for query in queries] == ["{{tenant}}"] else 0)
         .line_interpolation(
             common_models.LineInterpolation.STEP_AFTER if stacked else common_models.LineInterpolation.LINEAR
         )
@@ -205,7 +205,7 @@ def lines(
         panel = panel.thresholds(_thresholds(((None, "transparent"), *steps))).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         )
-    for name, colour in {**(colours or {}), r"none\s*": GREY}.items():
+    for name, colour in {**(colours or {}), r"(.* )?none\s*": GREY}.items():
         panel = panel.override_by_regexp(f"/^{name}$/", [_fixed(colour)])
     if dashed:
         style = {"fill": "dash", "dash": [8, 8]}

@@ -19,10 +19,11 @@ WRITES: Final = "|".join(
 _OUTCOMES: Final = {"ok": GREEN, "client_error": BLUE, "refused": ORANGE, "error": RED}
 
 
-def _latency(metric: str, by: str, legend: str, *, exemplars: bool = False) -> list[Query]:
+def _latency(metric: str, by: str, legend: str, **labels: str) -> list[Query]:
+    """Median and 99 %; what is slow leads to its trace."""
     return [
-        Query(quantile(0.5, metric, by=by), f"{legend} p50"),
-        Query(quantile(0.99, metric, by=by), f"{legend} p99", exemplars=exemplars),
+        Query(quantile(0.5, metric, by=by, **labels), f"{legend} p50"),
+        Query(quantile(0.99, metric, by=by, **labels), f"{legend} p99", exemplars=True),
     ]
 
 
@@ -43,7 +44,7 @@ def traffic() -> models.Dashboard:
             About("Requests answered per second: the plugin contract, v1's memory routes, the MCP bridge."),
             Place(0, 0, 8, 8),
             "reqps",
-            [Query(rate("cutover_requests_total", by="face"), "{{face}}")],
+            [Query(seen_rate("cutover_requests_total", by="face"), "{{face}}")],
             stacked=True,
         ),
         lines(
@@ -78,7 +79,7 @@ def traffic() -> models.Dashboard:
             About("From the request's head to its answer. Lines: 1.8 s, our objective; 2 s, when callers give up."),
             Place(0, 8, 8, 8),
             "s",
-            _latency("cutover_request_duration_seconds", "face", "{{face}}", exemplars=True),
+            _latency("cutover_request_duration_seconds", "face", "{{face}}", face="~plugin|memories|mcp"),
             steps=((1.8, YELLOW), (2, RED)),
         ),
         lines(
@@ -87,7 +88,7 @@ def traffic() -> models.Dashboard:
             About("One call of a store. Line: 1.2 s, the objective of a delivery to the plugin."),
             Place(8, 8, 8, 8),
             "s",
-            _latency("cutover_store_duration_seconds", "store", "{{store}}", exemplars=True),
+            _latency("cutover_store_duration_seconds", "store", "{{store}}"),
             steps=((1.2, RED),),
         ),
         lines(
@@ -96,7 +97,7 @@ def traffic() -> models.Dashboard:
             About("The probe of the plugin's health.", runbooks=("CutoverPluginDown",)),
             Place(16, 8, 8, 8),
             "s",
-            _latency("cutover_plugin_probe_duration_seconds", "tenant", "{{tenant}}", exemplars=True),
+            _latency("cutover_plugin_probe_duration_seconds", "tenant", "{{tenant}}"),
             steps=((1.8, RED),),
         ),
         lines(

@@ -153,7 +153,7 @@ def test_the_overview_says_which_checks_fail_and_their_link_says_why(answers: An
         ("cutover-divergence", "Drift ledger: difference by cause", {"cause": "not_backfilled"}, 1),
         ("cutover-divergence", "Confirmed differences by class", {"class": "content"}, 1),
         ("cutover-divergence", "Age of the oldest difference", {"tenant": "sample"}, 0.1),
-        ("cutover-divergence", "Planted faults that sweeps caught", {"tenant": "sample", "fault": "missing"}, 1),
+        ("cutover-divergence", "Planted faults caught", {"tenant": "sample", "fault": "missing"}, 1),
         ("cutover-divergence", "Sweeps by outcome", {"outcome": "clean"}, 0.01),
         ("cutover-traffic", "Breaker", {"tenant": "sample"}, 3),
         ("cutover-traffic", "Share of writes that were not served", {"tenant": "sample"}, 0.01),
