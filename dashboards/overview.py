@@ -231,7 +231,7 @@ def overview() -> models.Dashboard:
             [
                 Query(
                     otherwise(
-                        f"({_LEFT}) > 0", "label_replace(0 * max(" + _LEFT + '), "target", "none", "", "")', on=""
+                        f"({_LEFT}) > 0", "label_replace(0 * max(" + _LEFT + '), "tenant", "none", "", "")', on=""
                     ),
                     "{{tenant}} {{target}}",
                 )
@@ -245,7 +245,7 @@ def overview() -> models.Dashboard:
                 " freeze is as the phase asks, intents in the journal of A3, whether workspace_memory is copied.",
                 runbooks=("CutoverFrozenTableRead", "CutoverFreezeBroken"),
             ),
-            Place(12, 27, 12, 5),
+            Place(12, 27, 12, 4),
             (
                 Column("Foreign reads", worst("cutover_legacy_foreign_reads")),
                 Column("Foreign writes", worst("cutover_legacy_foreign_writes")),
@@ -262,7 +262,7 @@ def overview() -> models.Dashboard:
                 " freeze of A3 refused.",
                 runbooks=("CutoverBypassWriterSeen", "CutoverFrozenTableWritten"),
             ),
-            Place(0, 27, 12, 10),
+            Place(0, 27, 12, 8),
             "cpm",
             [
                 Query(f"60 * ({seen_rate('cutover_bypass_writes_total', by='writer')})", "{{writer}} wrote"),
@@ -280,7 +280,7 @@ def overview() -> models.Dashboard:
                 " of their settings.",
                 runbooks=("CutoverDaemonAbsent", "CutoverConfigDisagreement"),
             ),
-            Place(12, 37, 12, 5),
+            Place(12, 35, 12, 4),
             f"max by (instance, tenant, hash) ({of('cutover_config_info')})"
             f" * on (instance) group_left (version) max by (instance, version) ({process('cutover_build_info')})"
             f" * on (instance) group_left () max by (instance) (time() - {process('process_start_time_seconds')})",
@@ -295,7 +295,7 @@ def overview() -> models.Dashboard:
                 " it is no newer), the chain of phase changes, thresholds that ask for less than by default.",
                 runbooks=("CutoverAuditBroken",),
             ),
-            Place(12, 32, 12, 5),
+            Place(12, 31, 12, 4),
             (
                 Column("Daemons", worst("cutover_daemons"), steps=((None, RED), (1, "text"))),
                 Column(
@@ -317,7 +317,7 @@ def overview() -> models.Dashboard:
             15,
             "Background tasks that failed",
             About("Errors that a background task went on from, per minute.", runbooks=("CutoverTaskFailing",)),
-            Place(0, 37, 12, 10),
+            Place(0, 35, 12, 8),
             "cpm",
             [Query(f"60 * ({seen_rate('cutover_task_failures_total', by='tenant, task')})", "{{tenant}} {{task}}")],
             top=1,
@@ -330,7 +330,7 @@ def overview() -> models.Dashboard:
                 " how long the hold of A4 lasts, and whether something keeps it from ending.",
                 runbooks=("CutoverSoakReset",),
             ),
-            Place(12, 42, 12, 5),
+            Place(12, 39, 12, 4),
             (
                 Column(
                     "Rehearsed", worst("cutover_rollback_last_rehearsal_ok"), words={0: ("no", GREY), 1: ("yes", GREEN)}

@@ -205,7 +205,7 @@ def lines(
         panel = panel.thresholds(_thresholds(((None, "transparent"), *steps))).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         )
-    for name, colour in {**(colours or {}), r"(.* )?none\s*": GREY}.items():
+    for name, colour in {**(colours or {}), r"(.* )?none( .*)?": GREY}.items():
         panel = panel.override_by_regexp(f"/^{name}$/", [_fixed(colour)])
     if dashed:
         style = {"fill": "dash", "dash": [8, 8]}

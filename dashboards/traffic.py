@@ -3,7 +3,21 @@
 from typing import Final
 
 from dashboards.frame import framed
-from dashboards.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, About, Place, Query, lines, states
+from dashboards.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    About,
+    Column,
+    Place,
+    Query,
+    by_tenant,
+    lines,
+    states,
+)
 from dashboards.promql import RATE, of, otherwise, process, quantile, rate, seen_rate
 from dashboards.sdk import models
 
@@ -35,8 +49,9 @@ def traffic() -> models.Dashboard:
         f"{number} * {of('cutover_breaker_state', state=state)}"
         for number, state in ((3, "open"), (2, "half_open"), (1, "ramp"))
     )
-    held = "cutover_writes_held_seconds"
-    narrowed = of("")
+    tries = f"sum by (to) (increase({of('cutover_writes_held_seconds_count')}[$__range]))"
+    held = f"sum by (to, le) (increase({of('cutover_writes_held_seconds_bucket')}[$__range]))"
+    longest = f"histogram_quantile(0.99, {held})"
     panels = [
         lines(
             1,
@@ -173,29 +188,26 @@ def traffic() -> models.Dashboard:
             [Query(f"sum by (tenant) ({of('cutover_held_requests')})")],
             top=1,
         ),
-        lines(
+        by_tenant(
             13,
             "How long phase changes held writes",
             About(
-                "99 % of the tries in the time range stayed below; only phases that were tried. Line: 0.5 s, the"
-                " objective of a hold.",
+                "By the phase that was tried to enter, in the time range: how many tries there were, and how long 99 %"
+                " of them held writes at most. The objective is 0.5 s.",
                 runbooks=("CutoverPhaseStuckSwitching",),
             ),
             Place(0, 31, 8, 7),
-            "s",
-            [
-                Query(
-                    otherwise(
-                        f"histogram_quantile(0.99, sum by (to, le) (increase({held}_bucket{narrowed}[$__range])))"
-                        f" and on (to) (sum by (to) (increase({held}_count{narrowed}[$__range])) > 0)",
-                        f'label_replace(0 * sum(increase({held}_count{narrowed}[$__range])), "to", "none", "", "")',
-                        on="",
-                    ),
-                    "to {{to}}",
-                )
-            ],
-            steps=((0.5, RED),),
-            top=0.6,
+            (
+                Column("Tries", tries, "short"),
+                Column(
+                    "99 % below",
+                    otherwise(f"{longest} and on (to) ({tries} > 0)", f"0 * {tries}", on="to"),
+                    "s",
+                    steps=((None, GREEN), (0.51, RED)),
+                    words={0: ("–", GREY)},
+                ),
+            ),
+            key=("to",),
         ),
         lines(
             14,
