@@ -12,6 +12,7 @@ import pytest
 
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
+from cutover.settings import _OTHER_VARIABLES, Settings
 from tests.unit.test_runbooks import check_command, in_blocks, in_quotes
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,21 @@ def test_every_page_of_docs_is_in_the_index() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+FOR_PEOPLE = [*FOR_OPERATORS, *(page for page in PAGES if page.parent == Path("cutover/procedures"))]
+
+
+@pytest.mark.parametrize("page", FOR_PEOPLE, ids=str)
+def test_settings_and_metrics_that_a_page_names_exist(page: Path) -> None:
+    text = text_of(page)
+    settings = {str(field.validation_alias) for field in Settings.model_fields.values()} | _OTHER_VARIABLES
+    named = set(re.findall(r"\b((?:CUTOVER|MEMORY_PLUGIN)_[A-Z_]*[A-Z])\b(?!_?…)", text))
+    assert {name for name in named if not name.startswith("CUTOVER_TEST_")} <= settings
+    known = set(re.findall(r"\bcutover_[a-z_]+", text_of(Path("docs/metrics.md"))))
+    metrics = set(re.findall(r"`(cutover_[a-z_]+)(?:\{[^}`]*\})?`", text))
+    assert metrics - known - NO_METRICS == set()
+
+
+NO_METRICS = {"cutover_rehearsal", "cutover_tenant"}  # a schema, and a network of containers
 PHASES = text_of(Path("docs/phases.md"))
 
 

@@ -26,7 +26,7 @@ def in_blocks(body: str) -> list[str]:
 
 def in_quotes(body: str) -> list[str]:
     """Those in back quotes; `cutover phase show|check` are two."""
-    found = [" ".join(each.split()) for each in re.findall(r"`(cutover [^`]+)`", body)]
+    found = [" ".join(each.split()) for each in re.findall(r"`(cutover\s[^`]+)`", body)]
     made = []
     for each in found:
         head, several, tail = each.partition(next((word for word in each.split() if "|" in word.strip("|")), "\0"))
