@@ -146,7 +146,7 @@ def _axes(
 
 def time_axis(frame: Frame, left: float, right: float, top: float, bottom: float) -> str:
     """Vertical lines at round moments with the time (UTC) below."""
-    most = max(2, int((right - left) / 75))
+    most = max(2, int((right - left) / 60))
     step = next((each for each in _TIME_STEPS if (frame.until - frame.began) / each <= most), _TIME_STEPS[-1])
     form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%m-%d"
     parts = []

@@ -26,9 +26,10 @@ _COLOURS: Final = {
     "transparent": "transparent",
 }
 PALETTE: Final = (
-    *("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#65c5db"),
-    *("#37872d", "#c15c17", "#705da0", "#c8f2c2", "#447ebc", "#f9b5c4", "#8f7d1a", "#2f9e8f"),
+    *("#8ab8ff", "#f2cc0c", "#65c5db", "#73bf69", "#447ebc", "#c8f2c2", "#705da0"),
+    *("#2f9e8f", "#d8b26e", "#f9b5c4", "#8f7d1a", "#a0b3c7", "#37872d", "#9b6a5b", "#5794f2"),
 )
+"""For series that no override colours. Without red and orange: these are for what dashboards mean by them."""
 _PER_SECOND: Final = {"reqps": "req/s", "rps": "rd/s", "wps": "wr/s", "cpm": "c/m"}
 _SECONDS: Final = (
     (604_800.0, "weeks"),
