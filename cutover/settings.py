@@ -335,7 +335,7 @@ class Settings(BaseSettings):
             name = str(field.validation_alias)
             if name in shown and name not in _EACH_ITS_OWN:
                 told[name] = _fingerprint(shown[name]) if _is_secret(field.json_schema_extra) else _told(shown[name])
-        for each in self.tenants:
+        for each in self.tenants if self.tenants_file is not None else ():
             if each.name == tenant:
                 told |= {f"tenant.{key}": _fingerprint(value) for key, value in each.redacted().items()}
         told["admins"] = _told(sorted(self.admins))
@@ -572,7 +572,9 @@ def _masked(value: object) -> str:
 
 
 def _told(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _fingerprint(value: object) -> str:

@@ -191,9 +191,9 @@ SHAPES: Mapping[str, Schema] = {
             {
                 "tenant": "text | The tenant, or `*` for what is the same for all.",
                 "check": "text | What was looked at.",
-                "status": "pass/warn/fail | What it came to.",
+                "status": "fail/warn/skip/pass | What it came to; skip: it cannot be known from here.",
                 "found": "text | What was found.",
-                "remedy": "text | What to do; empty where all is well.",
+                "remedy": "text | What to type, or to do; empty where all is well.",
             },
         ),
     ),

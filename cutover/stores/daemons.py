@@ -81,9 +81,9 @@ class DaemonSeen:
 
 
 def differing(daemons: Sequence[DaemonSeen]) -> dict[str, tuple[str, ...]]:
-    """The variables that daemons do not agree about, with each daemon's value in the order given; `-`: it has none."""
+    """The variables that daemons do not agree about, with each daemon's value in the order given."""
     names = sorted({name for each in daemons for name in each.settings})
-    values = {name: tuple(each.settings.get(name, "-") for each in daemons) for name in names}
+    values = {name: tuple(each.settings.get(name, "not set") for each in daemons) for name in names}
     return {name: told for name, told in values.items() if len(set(told)) > 1}
 
 

@@ -54,7 +54,7 @@ async def test_a_daemon_tells_of_itself_and_takes_its_row_away(database: str) ->
             (other.id, "two/7", FACES, True),
             (me.id, "one/7", FACES, True),
         ]
-        assert differing(seen) == {"B": ("3", "2"), "C": ("x", "-")}
+        assert differing(seen) == {"B": ("3", "2"), "C": ("x", "not set")}
         assert events == [DaemonsCounted("t", 2)] * 2
         assert [(each["id"], each["me"]) for each in presence.status()] == [(str(other.id), False), (str(me.id), True)]
         await presence.leave()

@@ -19,12 +19,15 @@ from email.utils import format_datetime
 from pathlib import Path
 from uuid import uuid4
 
+import aiohttp
 import asyncpg
 import pytest
 
+from cutover.cli.doctor.database import Expected, inside
 from cutover.cli.doctor.finding import Finding
 from cutover.cli.doctor.machine import room
 from cutover.cli.doctor.run import examine
+from cutover.domain.phase import Phase
 from cutover.embedded import reference_plugin
 from cutover.embedded.fault_proxy import Fault, FaultProxy, Forward, ProxiedAnswer, ProxiedRequest, answer, on
 from cutover.embedded.postgres import DISPOSABLE, EmbeddedPostgres
@@ -34,6 +37,7 @@ from cutover.stores import migrate
 from cutover.stores.daemons import DaemonSelf, DaemonStore
 from cutover.stores.database import Database
 from tests.conftest import MakeDatabase
+from tests.integration.protocol_scene import scene
 from tests.served import Served, served
 
 ROOT = Path(__file__).parents[2]
@@ -261,6 +265,25 @@ async def test_overdue_sweeps_are_found(stack: Served) -> None:
     assert (await looked(environment(stack)))["sweeps"].status == "pass"
 
 
+async def test_a_freeze_that_was_taken_apart_is_found_and_refreezing_mends_it(database: str) -> None:
+    async with scene(database, phase=Phase.A2, proxied=False) as s:
+        await s.quiet()
+        await s.enter(Phase.A3)
+
+        async def seen() -> Finding:
+            found = inside("t", s.database, Expected())
+            return next(one for one in [each async for each in found] if one.check == "freeze")
+
+        assert (await seen()).status == "pass"
+        await s.database.execute("ALTER TABLE agent_memories DISABLE TRIGGER cutover_freeze")
+        found = await seen()
+        assert found.status == "fail"
+        assert found.found.startswith("tampered with: ")
+        assert found.remedy.startswith("cutover phase refreeze --reason ")
+        await s.tenant.freeze.refreeze("alice", "what that command does")
+        assert (await seen()).status == "pass"
+
+
 # -- the plugin -------------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +292,8 @@ async def test_an_unreachable_plugin_is_found_and_so_is_that_traffic_is_refused(
     stack.plugin.kill()
 
     async def refused() -> bool:
-        return (await looked(environ))["traffic"].status == "fail"
+        found = await looked(environ)
+        return (found["traffic"].status, found["daemon"].status) == ("fail", "warn")
 
     try:
         await until(refused, "the daemon refuses", timeout=40.0)
@@ -277,7 +301,8 @@ async def test_an_unreachable_plugin_is_found_and_so_is_that_traffic_is_refused(
         assert found["plugin"].status == "fail"
         assert f"curl -m 3 {stack.plugin_url}/v1/health" in found["plugin"].remedy
         assert found["traffic"].found.startswith("refused (")
-        assert found["daemon"].status == "warn"
+        assert found["breaker"].found.startswith(("open: ", "half_open: "))
+        assert any(check.startswith("ready: ") for check in found)
     finally:
         await stack.plugin.start()
 
@@ -349,10 +374,14 @@ async def test_two_daemons_with_different_configuration_are_found_with_what_diff
         await until(both, "the second daemon's heartbeat", timeout=40.0)
         found = (await looked(environ))["daemons agree"]
         assert found.status == "fail"
-        assert "CUTOVER_SWEEP_INTERVAL (3600.0 and 1800.0)" in found.found
+        assert "CUTOVER_SWEEP_INTERVAL (3600 and 1800)" in found.found
         assert f"/{stack.daemon.child.pid} " in found.found
         assert f"/{second.child.pid} " in found.found
         assert "restart them with the same settings" in found.remedy
+        async with aiohttp.ClientSession() as session, session.get(f"{second.at.ops}/metrics") as told:
+            assert 'cutover_daemons{tenant="sample"} 2.0' in await told.text()
+        async with aiohttp.ClientSession() as session, session.get(f"{second.at.ops}/api/v1/status") as told:
+            assert sorted(each["me"] for each in (await told.json())["daemons"]) == [False, True]
     finally:
         await second.child.terminate()
     assert len(await stack.execute("select 1 from cutover.daemon")) == 1, "who stops in good order takes its row away"
@@ -362,7 +391,7 @@ async def test_two_daemons_with_different_configuration_are_found_with_what_diff
 async def test_settings_that_the_daemon_has_not_read_are_found(stack: Served) -> None:
     found = (await looked(environment(stack, CUTOVER_DIGEST_INTERVAL="30m")))["settings in force"]
     assert found.status == "warn"
-    assert "CUTOVER_DIGEST_INTERVAL (1800.0 here, 600.0 there)" in found.found
+    assert "CUTOVER_DIGEST_INTERVAL (1800 here, 600 there)" in found.found
 
 
 async def test_a_daemon_of_another_version_and_one_that_died_are_found(stack: Served) -> None:
@@ -536,7 +565,7 @@ def test_with_everything_hanging_it_is_over_in_time_and_shows_no_secret(tmp_path
 
 def test_the_worst_comes_first_and_the_exit_code_tells(stack: Served, tmp_path: Path) -> None:
     ranks = {"fail": 0, "warn": 1, "skip": 2, "pass": 3}
-    for settings, code in (({}, 0), ({"CUTOVER_OPS_URL": NOWHERE}, 0), ({"MEMORY_PLUGIN_URL": NOWHERE}, 1)):
+    for settings, code in (({"CUTOVER_OPS_URL": NOWHERE}, 0), ({"MEMORY_PLUGIN_URL": NOWHERE}, 1)):
         done, _ = command(tmp_path, "doctor", "-o", "tsv", **environment(stack, **settings))
         first, *rows = [line.split("\t") for line in done.stdout.splitlines()]
         assert first == ["status", "tenant", "check", "found", "remedy"]

@@ -4,17 +4,21 @@ One module per subject; each gives findings, `run` bounds them in time, and the 
 """
 
 import asyncio
+import os
+import shutil
+import sys
+import textwrap
 from dataclasses import asdict
 
 import click
 
-from cutover.cli.doctor.finding import SIGNS, Finding, by_severity
+from cutover.cli.doctor.finding import EVERYBODY, SIGNS, Finding, by_severity
 from cutover.cli.failure import ERROR
 from cutover.cli.output import emit, output_option, say, tenant_option
 from cutover.cli.verb import Verb
 
 COLUMNS = ("status", "tenant", "check", "found", "remedy")
-QUIET_COLUMNS = ("status", "tenant", "check", "found")
+_INDENT = " " * 6
 
 
 @click.command(
@@ -44,16 +48,28 @@ def doctor(tenant: str | None, form: str) -> None:
 
 
 def _show(found: list[Finding], form: str) -> None:
-    if form == "table":
-        well = [one for one in found if one.status == "pass"]
-        unwell = [one for one in found if one.status != "pass"]
-        if unwell:
-            emit([asdict(one) for one in unwell], form, COLUMNS)
-        if well:
-            emit([asdict(one) for one in well], form, QUIET_COLUMNS)
+    unwell = [one for one in found if one.status != "pass"]
+    if form != "table" or not unwell:
+        emit([asdict(one) for one in found], form, COLUMNS if form != "table" else COLUMNS[:-1])
     else:
-        emit([asdict(one) for one in found], form, COLUMNS)
+        _tell(unwell, [one for one in found if one.status == "pass"])
     number = {status: sum(one.status == status for one in found) for status in SIGNS}
     worst = next(status for status in SIGNS if number[status] or status == "pass")
     words = f"{len(found)} checks: {number['fail']} failing, {number['warn']} to look at"
     say(words + (f", {number['skip']} not knowable from here" if number["skip"] else ""), SIGNS[worst])
+
+
+def _tell(unwell: list[Finding], well: list[Finding]) -> None:
+    """What is not well, one below the other: a command is a line of its own, never broken, so that it can be copied."""
+    width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 120
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for one in unwell:
+        sign = click.style(one.status, fg=SIGNS[one.status], bold=True) if coloured else one.status
+        about = "" if one.tenant == EVERYBODY else f"  (tenant {one.tenant})"
+        click.echo(f"{sign}  {one.check}{about}")
+        click.echo(textwrap.fill(one.found, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+        if one.remedy:
+            click.echo(f"{_INDENT}next: {one.remedy}")
+    elsewhere = {one.check for one in unwell}  # of another tenant, say
+    names = ", ".join(dict.fromkeys(one.check for one in well if one.check not in elsewhere)) or "nothing"
+    click.echo(textwrap.fill(f"pass  {names}", width, subsequent_indent=_INDENT, break_on_hyphens=False))

@@ -74,6 +74,7 @@ async def _tenant(client: Any, tenant: str) -> AsyncIterator[Finding]:
         breaker == "closed",
         f"{breaker}: {(status.get('plugin') or {}).get('why') or 'trying again'}" if breaker != "closed" else "closed",
         "mend the plugin; the breaker closes by itself: cutover status --watch",
+        otherwise="fail" if breaker == "open" else "warn",
     )
     _, report = await _asked(client, f"/tenants/{name}/readyz")
     for check, entries in (report.get("checks") or {}).items():

@@ -23,6 +23,7 @@ _PSQL = 'psql "$DATABASE_URL" -c "set lock_timeout = \'2s\'; {}"'
 _OVERDUE = 3
 """Intervals without a sweep."""
 _SHOWN = 4
+_UNSET = "not set"
 Part = Callable[[], Awaitable[list[Finding]]]
 
 
@@ -109,7 +110,8 @@ async def _freeze(tenant: str, database: "Database") -> list[Finding]:
 
     faults = await FreezeStore(database).faults()
     words = f"tampered with: {'; '.join(faults)}" if faults else "as the phase asks for"
-    return [finding(tenant, "freeze", not faults, words, "cutover phase refreeze")]
+    remedy = "cutover phase refreeze --reason 'doctor found it'; then: cutover sweep run --kind digest --full"
+    return [finding(tenant, "freeze", not faults, words, remedy)]
 
 
 async def _record(tenant: str, database: "Database") -> list[Finding]:
@@ -180,7 +182,7 @@ def _ours(tenant: str, serving: "list[DaemonSeen]", expected: "Expected") -> Fin
         return finding(tenant, "settings in force", True, "those of this command", "")
     them, ours = others[0].settings, expected.settings
     apart = {
-        name: f"{ours.get(name, '-')} here, {them.get(name, '-')} there"
+        name: f"{ours.get(name, _UNSET)} here, {them.get(name, _UNSET)} there"
         for name in sorted(ours.keys() | them.keys())
         if ours.get(name) != them.get(name)
     }
