@@ -367,7 +367,8 @@ class WritePath:
             # Not from here: the plugin may still show an earlier form. The reconciler forgets that, then quarantines.
             outcome = "unsent"
         self._settler.note(Settlement(result.memory_id, result.rev, result.lease_id, result.seq, outcome, 0.05, note))
-        self._observer(DeliverySettled(self._tenant, "request", outcome, result.memory_id, result.rev))
+        word = "retry" if outcome in ("failed", "unsent") else outcome  # the reconciler takes over
+        self._observer(DeliverySettled(self._tenant, "request", word, result.memory_id, result.rev))
 
     async def _pass_on_forget(self, result: WriteResult, caller: Caller) -> None:
         """Forget what only the plugin knows. There is no state to bring back, so an unclear outcome stays unclear."""

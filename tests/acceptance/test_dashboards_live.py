@@ -178,3 +178,19 @@ def test_what_happened_is_seen(answers: Answers, uid: str, title: str, labels: d
 def test_the_plugins_absence_is_seen(answers: Answers) -> None:
     ((_, up),) = answers.panels["cutover-overview", "Plugin", "A"]
     assert set(up) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("uid", "title", "label"),
+    [
+        ("cutover-traffic", "Deliveries to the plugin", "outcome"),
+        ("cutover-traffic", "Requests by outcome", "outcome"),
+        ("cutover-traffic", "Refused by reason", "reason"),
+        ("cutover-divergence", "Marks by origin", "origin"),
+        ("cutover-divergence", "Sweeps by outcome", "outcome"),
+    ],
+)
+def test_what_happened_has_a_name(answers: Answers, uid: str, title: str, label: str) -> None:
+    """`other` is for what nobody foresaw; all of this was planned."""
+    series = [made for key, found in answers.panels.items() if key[:2] == (uid, title) for made in found]
+    assert "other" not in {labels[label] for labels, points in series if max(points) > 0}

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from cutover.domain.errors import Conflict, NotFound, Refused
+from cutover.domain.events import DeliverySettled
 from cutover.domain.memory import Kind
 from cutover.domain.namespace import Scope
 from cutover.domain.phase import Phase
@@ -55,6 +56,18 @@ async def test_what_fails_is_pending_and_arrives_later(database: str) -> None:
         await s.quiet()
         assert await s.differences() == []
         assert await s.content(made.id) == "later"
+
+
+@pytest.mark.parametrize("status", [500, 422], ids=["failed", "rejected"])
+async def test_a_delivery_that_the_reconciler_takes_over_is_told_as_a_retry(database: str, status: int) -> None:
+    async with scene(database, phase=Phase.A1) as s:
+        assert s.proxy is not None
+        s.proxy.rule(COMMITS, answer(status), times=1)
+        made = await s.create(CHILD, "later")
+        assert made.shadow is Shadow.PENDING
+        events = s.daemons[-1].events
+        told = [each.outcome for each in events if isinstance(each, DeliverySettled) and each.path == "request"]
+        assert told == ["retry"]
 
 
 async def test_after_an_unclear_outcome_nothing_is_sent_before_t_z(database: str) -> None:
