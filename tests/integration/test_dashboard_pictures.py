@@ -13,7 +13,7 @@ from cutover.embedded.processes import until
 from cutover.embedded.prometheus import Prometheus
 from dashboards.page import SCALE, WIDTH, Drawn, height, place
 from dashboards.recording import Recording, kept
-from dashboards.render import boards, hash_in, render, seen_hash
+from dashboards.render import boards, hash_in, main, render, seen_hash
 from tests.served import served
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.browser]
@@ -78,7 +78,11 @@ def test_no_panel_is_blank(uid: str, pictures: Pictures) -> None:
             assert len(below_title.getcolors() or []) > 8, panel["title"]
 
 
-async def test_one_dashboard_can_be_drawn_alone(pictures: Pictures, tmp_path: Path) -> None:
-    told = await render(kept(pictures[0]), tmp_path, only="cutover-backfill")
-    assert set(told) == {"cutover-backfill"}
-    assert hash_in(tmp_path / "cutover-backfill.png") == seen_hash(BOARDS["cutover-backfill"])
+def test_the_command_draws_one_dashboard_and_tells_each_panel(
+    pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uid = "cutover-backfill"
+    assert main(["--kept", str(pictures[0]), "--into", str(tmp_path), "--only", uid]) == 0
+    told = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(line[0], line[4]) for line in told] == [(uid, each["title"]) for each in panels(uid)]
+    assert {path.name: hash_in(path) for path in tmp_path.iterdir()} == {f"{uid}.png": seen_hash(BOARDS[uid])}
