@@ -4,7 +4,9 @@ value and name; the rest is what compose takes but would not work, or not be saf
 import json
 import os
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def test_compose_would_refuse_a_slip_of_the_pen(good: str, bad: str) -> None:
         compose_spec.PyOptions(apply_merge=True).from_yaml(text.replace(good, bad, 1)).validate()
 
 
-@pytest.mark.parametrize("name", ["postgres", "plugin", "cutover", "grafana"])
+@each_service
 def test_every_file_that_is_mounted_is_there_and_read_only(name: str) -> None:
     for source in binds(services()[name]):
         assert source.exists(), source
@@ -184,6 +186,37 @@ def test_the_schema_for_the_trial_is_the_one_that_all_tests_run_on() -> None:
 
 
 # -- Prometheus and Grafana ------------------------------------------------------------------------------------------
+
+
+def placed(name: str, root: Path) -> Path:
+    """What a service sees of the repository, copied below `root` to where it sees it."""
+    for source, target in binds(services()[name]).items():
+        place = root / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
+    return root
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_its_configuration_and_finds_every_rule_file(tmp_path: Path) -> None:
+    (option,) = (each for each in services()["prometheus"]["command"] if each.startswith("--config.file="))
+    config = placed("prometheus", tmp_path) / option.partition("=")[2].lstrip("/")
+    done = subprocess.run(
+        ["promtool", "check", "config", config], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = yaml.safe_load(config.read_text())["rule_files"]
+    assert {Path(each).name for each in rules} == {path.name for path in (ROOT / "alerts").glob("*.yml")}
+    assert done.stdout.count("rules found") == len(rules) > 0
+
+
+@pytest.mark.prometheus
+def test_prometheus_would_not_start_without_a_rule_file(tmp_path: Path) -> None:
+    """What the test above relies on: each file is named, so one that is missing or wrong is told."""
+    config = placed("prometheus", tmp_path) / "etc/prometheus/prometheus.yml"
+    (config.parent / "rules" / "recording.yml").write_text("groups: [{name: a, rules: [{record: a, expr: 'sum('}]}]")
+    done = subprocess.run(["promtool", "check", "config", config], capture_output=True, check=False, timeout=60)
+    assert done.returncode != 0
 
 
 def test_prometheus_scrapes_the_ops_face_under_the_name_that_alerts_ask_for() -> None:
