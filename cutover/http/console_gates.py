@@ -22,9 +22,9 @@ def _rung(facts: Facts, phase: Phase, here: Phase | None) -> Html:
     made = facts.phases.get(phase)
     verdict = made.status if made is not None else Status.FAIL
     if phase is here:
-        kind, words = ("here", "here") if verdict is not Status.FAIL else ("fail", "here, not whole")
+        kind, words = ("here", "here") if verdict is not Status.FAIL else ("fail", "here, a check fails")
     elif here is not None and phase.order < here.order:
-        kind, words = ("pass", "passed") if verdict is not Status.FAIL else ("warn", "passed, not whole")
+        kind, words = ("pass", "passed") if verdict is not Status.FAIL else ("warn", "passed, a check fails")
     elif phase is facts.next_phase:
         kind, words = ("todo", "closed") if verdict is Status.FAIL else ("pass", "open")
     else:
@@ -48,7 +48,7 @@ def gates(facts: Facts) -> Html:
     here, coming = facts.state.phase if facts.state is not None else None, facts.next_phase
     first = [phase for phase in (coming, here) if phase is not None]
     ordered = [*first, *(phase for phase in Phase if phase not in first)]
-    return section("gates", "Gates", *(_gate(facts, phase, phase is coming) for phase in ordered), wide=True)
+    return section("gates", "Gates", *(_gate(facts, phase, phase is coming) for phase in ordered))
 
 
 def _gate(facts: Facts, phase: Phase, coming: bool) -> Html:
@@ -116,7 +116,7 @@ def _certificate(each: Mapping[str, Any], facts: Facts) -> Html:
     approvers += [element("li", mark("todo"), "approval missing")] * (lacking if void is None else 0)
     left = seconds_until(each["expires_at"], facts.at)
     verdict = (
-        element("p", mark("fail", "void: "), "void: ", said(void))
+        element("p", mark("fail"), "void: ", said(void))
         if void is not None
         else element("p", mark("pass" if not lacking else "warn"), f"good for {lasted(left)} more")
     )

@@ -131,6 +131,8 @@ def _next(facts: Facts, healthy: Answer, lost: Answer) -> Answer:
     made = facts.phases.get(target)
     if made is None:
         return Answer(Status.WARN, f"Look at {target}", "its gate could not be judged", f"cutover phase check {target}")
+    if (copying := _copying(facts)) is not None:
+        return copying
     if (closed := first_failing(made.checks)) is not None:
         number = sum(check.status is Status.FAIL for check in made.checks)
         return Answer(
@@ -140,6 +142,21 @@ def _next(facts: Facts, healthy: Answer, lost: Answer) -> Answer:
             closed.next or f"cutover phase check {target}",
         )
     return _open(facts, target)
+
+
+def _copying(facts: Facts) -> Answer | None:
+    """A backfill that has begun is what to wait for, whatever else closes the gate."""
+    told = facts.status.get("backfill") or {}
+    if told.get("state") == "paused":
+        by = told.get("paused_by") or "somebody"
+        return Answer(Status.WARN, "Resume the backfill", f"paused by {by}", "cutover backfill --resume")
+    if told.get("state") != "running":
+        return None
+    eta = told.get("eta_seconds")
+    left = f"about {lasted(eta)} left" if eta is not None else "time left not known"
+    held = f"; held back: {told['throttled']}" if told.get("throttled") else ""
+    words = f"{count(told['remaining'], 'row')} to go, {left}{held}"
+    return Answer(Status.PASS, "Wait for the backfill", words)
 
 
 def _open(facts: Facts, target: Phase) -> Answer:

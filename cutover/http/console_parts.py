@@ -29,9 +29,13 @@ def command(line: str, label: str = "Next") -> Html:
     """What to type."""
     if not line:
         return NOTHING
-    typed = line.startswith("cutover ")
-    body = element("code" if typed else "span", line)
-    return element("p", element("span", f"{label if typed else 'Do'}: ", class_="label"), body, class_="next")
+    if not line.startswith("cutover "):
+        return element("p", element("span", "Do: ", class_="label"), line, class_="next")
+    typed, _, remark = line.partition(" (")
+    # Lines break between words only: half an option is none.
+    words = [join(" " if index else "", element("span", word)) for index, word in enumerate(typed.split(" "))]
+    after = element("small", f" ({remark}") if remark else NOTHING
+    return element("p", element("span", f"{label}: ", class_="label"), element("code", *words), after, class_="next")
 
 
 def ago(given: str | datetime | None, now: datetime) -> Html:
@@ -73,7 +77,7 @@ def checked(check: Check) -> Html:
     kind = check.status.value
     name, why = check.id.replace("_", " "), check.output
     if why.lower().startswith(name):  # not to say it twice
-        name, why = why[: len(name)], why[len(name) :].lstrip()
+        name, why = why[: len(name)], why[len(name) :].lstrip(" :")
     return element(
         "li",
         mark(kind, f"{WORD[check.status]}: "),
@@ -130,8 +134,7 @@ def pairs(rows: Sequence[tuple[Child, Child]]) -> Html:
     return element("dl", *made, class_="pairs")
 
 
-def section(id_: str, title: str, *body: Child, wide: bool = False) -> Html:
+def section(id_: str, title: str, *body: Child) -> Html:
     """A part of the page with a heading that can be jumped to."""
     heading = element("h2", title, id=f"{id_}-title")
-    kind = "panel wide" if wide else "panel"
-    return element("section", heading, *body, id=id_, class_=kind, aria_labelledby=f"{id_}-title")
+    return element("section", heading, *body, id=id_, class_="panel", aria_labelledby=f"{id_}-title")

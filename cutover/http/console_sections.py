@@ -112,7 +112,7 @@ def sweeps(facts: Facts) -> Html:
         which = "full digest sweep" if doing.get("full") else "digest sweep"
         under_way = join(
             element("p", f"{which}: {count(compared, 'row')} compared, {rate:,.0f} rows/s{eta}"),
-            bar(share, f"{which} under way"),
+            bar(share, f"{which} under way") if doing.get("full") else NOTHING,
             held,
         )
     elif running:
@@ -144,6 +144,8 @@ def _sweep_row(facts: Facts, kind: str, name: str, full: bool | None) -> Html:
     word = str(outcome.get("outcome") or last["state"])
     trusted = outcome.get("trusted", True)
     sign = _OUTCOMES.get(word, "fail") if trusted or word != "clean" else "warn"
+    if sign == "pass" and outcome.get("full") and (outcome.get("coverage") or 0.0) < 1.0:
+        sign = "warn"  # clean as far as it could look
     why = outcome.get("why") or ""
     detail = _sweep_detail(kind, outcome)
     came_to = element(
@@ -158,7 +160,7 @@ def _sweep_row(facts: Facts, kind: str, name: str, full: bool | None) -> Html:
 def _sweep_detail(kind: str, outcome: Mapping[str, Any]) -> str:
     if kind == "recall" and outcome.get("overlap") is not None:
         return f", {100 * outcome['overlap']:.1f} % alike"
-    if kind == "digest" and outcome.get("coverage") is not None:
+    if kind == "digest" and outcome.get("full") and outcome.get("coverage") is not None:
         return f", {100 * outcome['coverage']:.0f} % covered"
     if kind == "count" and outcome.get("unexplained"):
         return f", {outcome['unexplained']:,} unexplained"
@@ -240,12 +242,11 @@ def transitions(facts: Facts) -> Html:
     """The last changes of phase: when, who and why."""
     if not facts.changes:
         why = facts.missing.get("changes") or "the phase was never changed"
-        return section("transitions", "Last transitions", element("p", why, class_="quiet"), wide=True)
+        return section("transitions", "Last transitions", element("p", why, class_="quiet"))
     return section(
         "transitions",
         "Last transitions",
         element("ol", *(_change(each, facts) for each in facts.changes), class_="changes"),
-        wide=True,
     )
 
 

@@ -26,8 +26,14 @@ def whole(facts: Facts) -> Html:
         element(
             "div",
             gates.gates(facts),
-            element("div", sections.drift(facts), sections.sweeps(facts), sections.backfill(facts), class_="side"),
-            sections.transitions(facts),
+            element(
+                "div",
+                sections.drift(facts),
+                sections.backfill(facts),
+                sections.sweeps(facts),
+                sections.transitions(facts),
+                class_="side",
+            ),
             class_="columns",
         ),
         id="main",

@@ -86,6 +86,7 @@ function open(words, parts, doing, then) {
   trouble.replaceChildren();
   go.textContent = doing;
   submit = then;
+  go.disabled = false; // one step may open the next: what is disabled takes no focus
   if (!dialog.isConnected) document.body.append(dialog);
   if (!dialog.open) dialog.showModal();
   (body.querySelector("input, textarea, select") || go).focus();
