@@ -4,7 +4,7 @@
 #   make test    lint, types, and every test
 #   make dev     an embedded PostgreSQL, plugin and daemon to try things on
 #   make bench   the table of measured rates (ARGS="--quick", "--only sweep", "--reladiff install", …)
-#   make images  draw the dashboards and the console with real data into docs/images (needs Debian's packages prometheus and chromium)
+#   make images  draw the dashboards and the console into docs/images (needs Debian's packages prometheus and chromium)
 #   make soak    half an hour of everything at once, with planted faults; writes docs/soak.md (MINUTES=2 for a try)
 
 PYTHON ?= python3

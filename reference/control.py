@@ -15,6 +15,7 @@ from reference.shared import (
     OVERRIDE,
     PLAN,
     RECALL,
+    SWEEPING,
 )
 
 _REFUSING = maybe(
@@ -89,6 +90,7 @@ STATUS = shape(
             ),
             "The last digest sweep; null: none has ended.",
         ),
+        "sweeping": maybe(SWEEPING, "The digest sweep that this daemon is at; null: none."),
         "divergences": maybe(
             shape(
                 "Open findings by class.",

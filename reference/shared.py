@@ -262,3 +262,16 @@ TABLES: Schema = {
     ),
 }
 NOTES = field("[text] | What else is worth knowing, a sentence each.")
+
+SWEEPING = shape(
+    "How far it is.",
+    {
+        "run": "id | The run.",
+        "full": "bool | Every row, or only what changed.",
+        "compared": "int | Rows compared.",
+        "share": "number | Share of the ids, 0 to 1.",
+        "rate_rows_per_second": "number | Rate since it began.",
+        "suspects": "int | Differences at first look.",
+        "throttled": "text? | What it waits for.",
+    },
+)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from reference.notation import Schema, counts, either, maybe, several, shape
-from reference.shared import COPYING, COUNT, DIGEST, DIGESTED, DROP, PLAN, RECALL, TABLES
+from reference.shared import COPYING, COUNT, DIGEST, DIGESTED, DROP, PLAN, RECALL, SWEEPING, TABLES
 
 _RUN: Mapping[str, str | Schema] = {
     "run": "id | The run.",
@@ -221,18 +221,7 @@ SHAPES: Mapping[str, Schema] = {
             **_RUN,
             "parameters": {"type": "object", "description": "What was asked for."},
             "progress": maybe(
-                shape(
-                    "How far it is.",
-                    {
-                        "run": "id | The run.",
-                        "full": "bool | Every row, or only what changed.",
-                        "compared": "int | Rows compared.",
-                        "share": "number | Share of the ids, 0 to 1.",
-                        "rate_rows_per_second": "number | Rate since it began.",
-                        "suspects": "int | Differences at first look.",
-                        "throttled": "text? | What it waits for.",
-                    },
-                ),
+                SWEEPING,
                 "How far it is; null: it does not run in the daemon that was asked.",
             ),
             "buckets": maybe(
