@@ -4,6 +4,7 @@ from typing import Final
 
 from dashboards.frame import framed
 from dashboards.panels import (
+    BLUE,
     GREEN,
     GREY,
     ORANGE,
@@ -114,7 +115,7 @@ def overview() -> models.Dashboard:
                 "The checks that keep the next phase's gate closed. Follow a check's link for its measured value, its"
                 " threshold, the reason and the command to run next; or: cutover phase check."
             ),
-            Place(0, 5, 10, 8),
+            Place(0, 5, 9, 8),
             otherwise(
                 f"({_FAILING}) == 1",
                 f'label_replace(0 * {worst("cutover_phase_index")}, "check", "none fails", "", "")',
@@ -132,10 +133,10 @@ def overview() -> models.Dashboard:
             3,
             "Firing alerts",
             About("What fires now, each with a link to its runbook: meaning, impact, diagnosis, the commands to type."),
-            Place(10, 5, 6, 8),
+            Place(9, 5, 8, 8),
             otherwise(firing, 'label_replace(vector(0), "alertname", "none", "", "")', on=""),
             {"alertname": "Alert", "severity": "Severity", "tenant": "Tenant"},
-            Column("State", "", words={0: ("quiet", GREEN), 1: ("firing", RED)}, width=70),
+            colours={"Severity": {"critical": RED, "warning": ORANGE, "info": BLUE}},
             links={"Alert": ("Open the runbook", f"{RUNBOOKS}/${{__value.text}}.md")},
         ),
         states(
@@ -145,7 +146,7 @@ def overview() -> models.Dashboard:
                 "Which phase each tenant was in. A step back is as legitimate as a step forward.",
                 runbooks=("CutoverPhaseStuckSwitching", "CutoverPhaseDisagreement"),
             ),
-            Place(16, 5, 8, 8),
+            Place(17, 5, 7, 8),
             [Query(worst("cutover_phase_index"))],
             PHASES,
         ),

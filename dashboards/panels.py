@@ -301,28 +301,23 @@ def listing(
     place: Place,
     expr: str,
     labels: Mapping[str, str],
-    value: Column,
+    value: Column | None = None,
     *,
     links: Mapping[str, tuple[str, str]] | None = None,
+    colours: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Any:
-    """A table of the series that are there now: their labels (with the columns' titles), then the value. `links`: by
-    a column's title, a link's title and URL."""
+    """A table of the series that are there now: their labels (with the columns' titles), then the value, if it says
+    anything. By a column's title, `links`: a link's title and URL; `colours`: the colour of each of its words."""
     panel = _standing(table.Panel(), number, title, about, place, "none")
-    order = {name: number for number, name in enumerate((*labels, "Value"))}
+    hidden = {"Time": True} if value is not None else {"Time": True, "Value": True}
+    shown = {**labels, "Value": value.title} if value is not None else dict(labels)
+    order = {name: number for number, name in enumerate(shown)}
+    organized = models.DataTransformerConfig(
+        "organize", options={"excludeByName": hidden, "indexByName": order, "renameByName": shown}
+    )
     panel = (
         panel.targets(_targets([Query(expr)], instant=True))
-        .transformations(
-            [
-                models.DataTransformerConfig(
-                    "organize",
-                    options={
-                        "excludeByName": {"Time": True},
-                        "indexByName": order,
-                        "renameByName": {**labels, "Value": value.title},
-                    },
-                )
-            ]
-        )
+        .transformations([organized])
         .cell_height(common_models.TableCellHeight.SM)
         .show_header(True)
         .no_value("–")
@@ -330,4 +325,13 @@ def listing(
     for name, (link_title, url) in (links or {}).items():
         link = [{"title": link_title, "url": url, "targetBlank": True}]
         panel = panel.override_by_name(name, [models.DynamicConfigValue("links", link)])
-    return panel.override_by_name(value.title, _column_properties(value))
+    for name, words in (colours or {}).items():
+        options = {word: {"color": colour, "index": at} for at, (word, colour) in enumerate(words.items())}
+        panel = panel.override_by_name(
+            name,
+            [
+                models.DynamicConfigValue("mappings", [{"type": "value", "options": options}]),
+                models.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
+            ],
+        )
+    return panel if value is None else panel.override_by_name(value.title, _column_properties(value))
