@@ -135,14 +135,12 @@ def test_ten_tenants_and_ten_thousand_workspaces_have_the_series_of_ten_tenants(
 
     def traffic(workspaces: int) -> None:
         for number in range(workspaces):
-            for tenant in tenants:
-                workspace = uuid.uuid4()
-                trace = uuid.uuid4().hex
-                observe(events.RequestFinished(tenant, "memories", "create_memory", "ok", 0.01, trace))
-                observe(events.RequestFinished(tenant, "memories", f"/workspaces/{workspace}", "client_error", 0.01))
-                observe(events.StoreCalled(tenant, "legacy", "create", "ok", 0.01, trace))
-                observe(events.DeliverySettled(tenant, "request", "delivered", workspace, number))
-                observe(events.BypassWrites(tenant, f"writer of {workspace}", 1))
+            tenant, workspace, trace = tenants[number % 10], uuid.uuid4(), uuid.uuid4().hex
+            observe(events.RequestFinished(tenant, "memories", "create_memory", "ok", 0.01, trace))
+            observe(events.RequestFinished(tenant, "memories", f"/workspaces/{workspace}", "client_error", 0.01))
+            observe(events.StoreCalled(tenant, "legacy", "create", "ok", 0.01, trace))
+            observe(events.DeliverySettled(tenant, "request", "delivered", workspace, number))
+            observe(events.BypassWrites(tenant, f"writer of {workspace}", 1))
 
     for tenant in tenants:
         for event in whatever_can_happen(tenant):
