@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import asyncpg
@@ -47,6 +48,18 @@ def test_every_block_says_what_is_done_with_it() -> None:
     assert len(blocks("values")) == 1
     assert len(blocks("run")) >= 7
     assert "promote A1" in blocks("run")[-1]
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_the_pages_configuration_with_our_rules(tmp_path: Path) -> None:
+    (given,) = re.findall(r"^ *```yaml\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "rules").symlink_to(ROOT / "alerts")
+    (tmp_path / "prometheus.yml").write_text(textwrap.dedent(given))
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("rules found") == 2
 
 
 async def tenant(postgres: EmbeddedPostgres) -> str:

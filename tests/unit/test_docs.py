@@ -137,6 +137,14 @@ def test_settings_and_metrics_that_a_page_names_exist(page: Path) -> None:
     assert metrics - known - NO_METRICS == set()
 
 
+def test_alerts_that_a_page_names_exist() -> None:
+    alerts = set(re.findall(r"^ *- alert: (\w+)$", (ROOT / "alerts" / "cutover.yml").read_text(), re.MULTILINE))
+    named = {found for page in FOR_PEOPLE for found in re.findall(r"`(Cutover[A-Z]\w+)`", text_of(page))}
+    assert alerts
+    assert len(named) >= 10
+    assert named <= alerts
+
+
 NO_METRICS = {"cutover_rehearsal", "cutover_tenant"}  # a schema, and a network of containers
 PHASES = text_of(Path("docs/phases.md"))
 
