@@ -114,7 +114,7 @@ def _cell(text: str) -> str:
 
 def _completion(verb: Verb) -> str:
     lines = "\n".join(verb.examples)
-    return f"{summary(verb)} Verbs, options, phases and the daemon's tenants are completed.\n\n```\n{lines}\n```\n"
+    return f"{summary(verb)}\n\n```\n{lines}\n```\n"
 
 
 def _plain(text: str | None) -> str:

@@ -182,7 +182,7 @@ _COPYING: dict[str, str | Schema] = {
     "limit": "int? | At most so many rows (--limit).",
     "rate_limit": "number? | At most so many per second (--rate).",
     "pause_file": "text? | Rests while this file is there (--pause-file).",
-    "complete": "bool | Whether every row of every workspace has been reached.",
+    "complete?": "bool | Whether every row of every workspace has been reached.",
     "quarantine_blocking?": "int | Memories of the tenant in quarantine that nobody has acknowledged.",
 }
 COPYING = shape("A backfill.", _COPYING)

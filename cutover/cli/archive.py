@@ -11,12 +11,14 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import ProgressLine, interruptible
 from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
 _POLL_SECONDS = 0.5
+_GOES_ON = "the archive goes on in the daemon; `cutover archive list` shows what it comes to"
 _COLUMNS = ("run", "state", "at", "path", "rows", "bytes", "restore_tested", "why")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _PATH = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
@@ -50,9 +52,10 @@ def create(to: Path | None, no_wait: bool, tenant: str | None, yes: bool, form: 
     if to is not None:
         body["to"] = str(to.absolute())
     with Ops(tenant=tenant) as ops:
-        told = ops.post("/api/v1/archive", body)
-        if not no_wait:
-            told = _follow(ops, str(told["run"]))
+        with interruptible(_GOES_ON):
+            told = ops.post("/api/v1/archive", body)
+            if not no_wait:
+                told = _follow(ops, str(told["run"]))
     emit(told, form)
     if no_wait:
         return
@@ -157,7 +160,8 @@ def restore(
         finally:
             await database.close()
 
-    done = asyncio.run(run())
+    with interruptible("nothing of it is seen yet; the same command goes on where it stopped"):
+        done = asyncio.run(run())
     emit(done.as_json(), form)
     for note in done.notes:
         say(note, "yellow")
@@ -174,15 +178,16 @@ def _target(tenant: str | None) -> Any:
 
 
 def _follow(ops: "Ops", run: str) -> dict[str, Any]:
-    last = ""
+    moving, began = ProgressLine(), time.monotonic()
     while True:
         told: dict[str, Any] = ops.get(f"/api/v1/archive/{run}")
         if told["state"] != "running":
+            moving.end()
             return told
         progress = told.get("progress") or {}
         step, rows, parts = progress.get("step", "waiting"), progress.get("rows", 0), progress.get("parts", 0)
         line = f"archive: {step}, {rows} rows in {parts} parts"
-        if line != last:
-            say(line)
-        last = line
+        if moving.moving and rows:
+            line += f", {rows / (time.monotonic() - began):.0f} rows/s"
+        moving.show(line)
         time.sleep(_POLL_SECONDS)

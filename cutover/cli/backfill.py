@@ -1,7 +1,6 @@
 """`cutover backfill`: copy what was there before A1, and watch it go."""
 
 import getpass
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, ERROR
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import ProgressLine, interruptible
 from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ WAITS_FOR = {
 }
 _LASTING = ("operator", "pause_file", "plugin", "breaker", "backlog", "row_locks", "database")
 CONTROLS = ("pause", "resume", "abort")
+_GOES_ON = (
+    "the backfill goes on in the daemon; `cutover status --watch` shows how far it is, `cutover backfill --pause` holds"
+    " it, `cutover backfill --abort` ends it"
+)
 
 
 @click.command(
@@ -116,12 +120,13 @@ def backfill(
             **({"workspace": str(workspace)} if workspace else {}),
             **{name: value for name, value in options.items() if value is not None},
         }
-        told = ops.post("/api/v1/backfill", body)
         if mode == "dry-run" or no_wait:
-            emit(told, form)
+            emit(ops.post("/api/v1/backfill", body), form)
             return
-        say(f"via {told.get('via')}: {told.get('via_why')}")
-        told = _follow(ops, told)
+        with interruptible(_GOES_ON):
+            told = ops.post("/api/v1/backfill", body)
+            say(f"via {told.get('via')}: {told.get('via_why')}")
+            told = _follow(ops, told)
         quarantined = _quarantined(ops)
     emit({**told, "quarantine_blocking": quarantined}, form)
     if told.get("state") != "finished":
@@ -159,18 +164,13 @@ def _quarantined(ops: "Ops") -> int:
 
 def _follow(ops: "Ops", told: dict[str, Any]) -> dict[str, Any]:
     """Poll until it has ended; on a terminal one line that moves, else a line for whatever is news."""
-    moving = sys.stderr.isatty()
-    last = (-1, "")
+    line, last = ProgressLine(), (-1, "")
     while told.get("state") in RUNNING:
-        now = news(told, last)
-        if moving:
-            click.echo(f"\r\x1b[2K{progress_line(told)}", err=True, nl=False)
-        elif now != last:
-            say(progress_line(told))
-        last = now
+        last = news(told, last)
+        line.show(progress_line(told), last)
         time.sleep(POLL_SECONDS)
         told = ops.get("/api/v1/backfill")
-    click.echo(f"\r\x1b[2K{progress_line(told)}" if moving else progress_line(told), err=True)
+    line.end(progress_line(told))
     return told
 
 

@@ -16,10 +16,7 @@ from cutover.cli.verb import Verb
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell.
-
-    For example: cutover completion bash > ~/.local/share/bash-completion/completions/cutover
-    """
+    """Print the completion script of a shell: verbs, options, and the daemon's tenants, certificates and runbooks."""
     from cutover.cli.root import main
 
     kind = get_completion_class(shell)

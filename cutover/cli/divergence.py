@@ -11,6 +11,7 @@ import click
 from cutover.cli.failure import DIVERGENT, UNREACHABLE, CommandFailed
 from cutover.cli.moments import interval, moment, short
 from cutover.cli.output import confirm, emit, narrow, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import interruptible
 from cutover.cli.verb import Group
 from cutover.domain.divergence import DivergenceClass, DivergenceState
 
@@ -168,11 +169,12 @@ def repair(
     body = {**_chosen(**which, everything=everything), "actor": actor or getpass.getuser()}
     confirm(yes, f"This has {_words(body)} delivered to the plugin once more.")
     with Ops(tenant=tenant, timeout=120.0) as ops:
-        told = ops.post("/api/v1/divergence/repair", {**body, **({"limit": limit} if limit else {})})
-        while limit is None and told["remaining"]:
-            say(f"{told['marked']} marked, {told['remaining']} left")
-            more = _when_there_is_room(ops, body)
-            told = {**more, "marked": told["marked"] + more["marked"]}
+        with interruptible("what was marked is delivered all the same; the same command marks the rest"):
+            told = ops.post("/api/v1/divergence/repair", {**body, **({"limit": limit} if limit else {})})
+            while limit is None and told["remaining"]:
+                say(f"{told['marked']} marked, {told['remaining']} left")
+                more = _when_there_is_room(ops, body)
+                told = {**more, "marked": told["marked"] + more["marked"]}
     emit(told if form in ("json", "yaml") else {"marked": told["marked"], "remaining": told["remaining"]}, form)
     for one in told["refused"]:
         say(f"left alone: {one['rows']} {one['class']}: {one['why']}", "yellow")

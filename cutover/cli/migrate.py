@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import interruptible
 from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
     from cutover.stores.database import Database
 
 COLUMNS = ("tenant", "version", "name", "state", "applied_at")
-Work = Callable[["Database"], Awaitable[list[Any]]]
+Work = Callable[[str, "Database"], Awaitable[list[Any]]]
+"""What is done in a tenant's database, by the tenant's name."""
 
 
 @click.group(cls=Group)
@@ -29,10 +31,20 @@ def migrate() -> None:
 @output_option
 def up(tenant: str | None, yes: bool, form: str) -> None:
     """Apply what is missing. Safe while daemons start: one of them does it, the others wait."""
+    from cutover.domain.errors import BootRefused, OperatorError
     from cutover.stores import migrate as runner
+    from cutover.stores.retire import refuse_retired
 
     confirm(yes, f"This brings schema cutover up to date in {tenant or 'every tenant'}.")
-    done = _on_each(tenant, runner.up)
+
+    async def work(name: str, database: "Database") -> list[Any]:
+        try:
+            await refuse_retired(name, database)
+        except BootRefused as gone:
+            raise OperatorError(gone.message, next_step=gone.next_step) from None
+        return await runner.up(database)
+
+    done = _on_each(tenant, work)
     rows = [{"tenant": name, "version": m.version, "name": m.name, "state": "applied"} for name, m in done]
     emit(rows, form, COLUMNS[:4])
     say(f"{len(rows)} applied" if rows else "nothing to apply", "green")
@@ -52,7 +64,7 @@ def down(to: int | None, tenant: str | None, yes: bool, form: str) -> None:
     if to is None:
         raise click.UsageError("Give the version to go down to, e.g. `--to 0`, which removes the schema.")
     confirm(yes, f"This takes schema cutover down to version {to} in {tenant or 'every tenant'}.")
-    done = _on_each(tenant, lambda database: runner.down(database, to))
+    done = _on_each(tenant, lambda _, database: runner.down(database, to))
     rows = [{"tenant": name, "version": m.version, "name": m.name, "state": "undone"} for name, m in done]
     emit(rows, form, COLUMNS[:4])
     say(f"{len(rows)} undone" if rows else "nothing to undo", "green")
@@ -75,7 +87,7 @@ def status(tenant: str | None, form: str) -> None:
             "state": "changed" if m.changed else "applied" if m.applied_at else "missing",
             "applied_at": m.applied_at,
         }
-        for name, m in _on_each(tenant, runner.status)
+        for name, m in _on_each(tenant, lambda _, database: runner.status(database))
     ]
     emit(rows, form, COLUMNS)
     if any(row["state"] != "applied" for row in rows):
@@ -93,9 +105,10 @@ def _on_each(tenant: str | None, work: Work) -> list[tuple[str, Any]]:
         for one in chosen(tenant):
             database = await Database.connect(one.database_url, application_name="cutover-cli", max_size=1)
             try:
-                results += [(one.name, result) for result in await work(database)]
+                results += [(one.name, result) for result in await work(one.name, database)]
             finally:
                 await database.close()
         return results
 
-    return asyncio.run(run())
+    with interruptible("what was done is kept, what was not is rolled back; the same command goes on"):
+        return asyncio.run(run())

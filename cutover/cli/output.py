@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cutover.cli.complete import tenants
 from cutover.cli.verb import NeedsYes, can_be_asked
 
 FORMS = ("table", "json", "yaml", "tsv")
@@ -34,7 +35,9 @@ def output_option(command: C) -> C:
 def tenant_option(command: C) -> C:
     """`--tenant NAME`, as the argument `tenant`."""
     return click.option(
-        "--tenant", help="Name of the tenant. Default: the default tenant, or all where that makes sense."
+        "--tenant",
+        shell_complete=tenants,
+        help="Name of the tenant. Default: the default tenant, or all where that makes sense.",
     )(command)
 
 
@@ -128,7 +131,8 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    plain = bool(os.environ.get("NO_COLOR"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="none" if plain else None)
     for n, column in enumerate(columns):
         # An id is to be copied: everything else gives way first.
         whole = bool(cells) and all(_ID.fullmatch(line[n]) for line in cells)

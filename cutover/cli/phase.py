@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cutover.cli.complete import certificates as certificates_known
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.loosened import loosened
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
@@ -17,6 +18,7 @@ from cutover.cli.phase_rehearse import rehearse_rollback
 from cutover.cli.phase_scream import refreeze, scream_test
 from cutover.cli.phase_show import check, phase_of, show
 from cutover.cli.phase_thaw import thaw
+from cutover.cli.progress import interruptible
 from cutover.cli.verb import Group
 from cutover.domain.phase import Phase, step
 
@@ -57,6 +59,7 @@ phase.add_command(thaw)
 @click.option(
     "--certificate",
     metavar="HASH",
+    shell_complete=certificates_known,
     help="What to consume. Default: the newest without an override that is approved; A1, A2: a new one.",
 )
 @click.option("--reason", default="", help="Why, for the record.")
@@ -132,7 +135,8 @@ def _change(
             "expected_epoch": status.get("epoch"),
             **more,
         }
-        changed = _followed(ops, f"/api/v1/phase/{verb}", body)
+        with interruptible(f"the step to {wanted} goes on in the daemon; `cutover phase show` shows what comes of it"):
+            changed = _followed(ops, f"/api/v1/phase/{verb}", body)
     emit(_shown(changed, form), form)
     used = changed.get("certificate") or {}
     if used.get("override"):
@@ -190,7 +194,7 @@ def _show_plan(ops: "Ops", wanted: Phase, form: str) -> None:
     lines = []
     for row in rows:
         lines.append({"step": row["step"], "what": row["what"]})
-        lines += [{"step": " ", "what": f"  checks {each}"} for each in row["checks"]]
+        lines += [{"step": " " if form == "table" else "", "what": f"  checks {each}"} for each in row["checks"]]
     emit(lines, form, ("step", "what"))
 
 

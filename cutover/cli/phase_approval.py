@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cutover.cli.complete import certificates as known
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.loosened import loosened
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
@@ -63,7 +64,7 @@ def certify(
     cls=Verb,
     examples=("cutover phase approve 3f9c02ab --as ada --token-file ~/.cutover-token",),
 )
-@click.argument("certificate", metavar="HASH")
+@click.argument("certificate", metavar="HASH", shell_complete=known)
 @click.option("--as", "name", metavar="NAME", required=True, help="Who approves: the name of the token that is sent.")
 @token_option
 @tenant_option
@@ -90,7 +91,7 @@ def approve(certificate: str, name: str, token_file: str | None, tenant: str | N
     cls=Verb,
     examples=("cutover phase certificate 3f9c02ab",),
 )
-@click.argument("certificate", metavar="HASH")
+@click.argument("certificate", metavar="HASH", shell_complete=known)
 @tenant_option
 @output_option
 def certificate(certificate: str, tenant: str | None, form: str) -> None:

@@ -1,7 +1,6 @@
 """`cutover phase rehearse-rollback`: would A3 go back to A2 without loss, and how long would it take?"""
 
 import getpass
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import ProgressLine, interruptible
 from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.3
 _IDLE = 5
 """Polls without anything under way: then nothing will come."""
+_GOES_ON = (
+    "the rehearsal goes on in the daemon, on a copy; `cutover phase rehearse-rollback --show` shows what it comes to"
+)
 _STEPS = (
     "copy rows of agent_memories and the journal into the schema cutover_rehearsal",
     "invent writes over some of them, and write down what must come of each",
@@ -52,8 +55,9 @@ def rehearse_rollback(show: bool, dry_run: bool, tenant: str | None, yes: bool, 
     with Ops(tenant=tenant) as ops:
         if not show:
             confirm(yes, "A part of agent_memories is copied into a scratch schema of the tenant's database.")
-            run = ops.post("/api/v1/phase/rehearsal", {"actor": getpass.getuser()})["run"]
-            _follow(ops, run)
+            with interruptible(_GOES_ON):
+                run = ops.post("/api/v1/phase/rehearsal", {"actor": getpass.getuser()})["run"]
+                _follow(ops, run)
         last: dict[str, Any] | None = ops.get("/api/v1/phase/rehearsal")["last"]
     if last is None:
         say("the way back has not been rehearsed yet: cutover phase rehearse-rollback", "yellow")
@@ -72,16 +76,16 @@ def rehearse_rollback(show: bool, dry_run: bool, tenant: str | None, yes: bool, 
 
 def _follow(ops: "Ops", run: str) -> None:
     """Until this run has ended."""
-    told_last, idle = "", 0
+    line, idle = ProgressLine(), 0
     while idle < _IDLE:
         told = ops.get("/api/v1/phase/rehearsal")
         if (told["last"] or {}).get("run") == run:
+            line.end()
             return
         doing = told["doing"]
         idle = 0 if doing else idle + 1
-        if doing != told_last and sys.stderr.isatty():
-            say(f"rehearsal: {doing}")
-        told_last = doing
+        if doing:
+            line.show(f"rehearsal: {doing}")
         time.sleep(_POLL_SECONDS)
     raise CommandFailed(
         "the rehearsal ended without a result",

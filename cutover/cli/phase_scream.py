@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.cli.failure import DIVERGENT
+from cutover.cli.moments import moment
 from cutover.cli.output import confirm, emit, output_option, say, tenant_option, yes_option
+from cutover.cli.progress import interruptible
 from cutover.cli.verb import Verb
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
 
 _POLL_SECONDS = 1.0
+_GOES_ON = (
+    "agent_memories stays frozen until the time is over; `cutover phase scream-test --stop` ends it now and lists"
+    " who was refused"
+)
 _COLUMNS = ("writer", "attempts", "first_seen", "last_seen")
 
 
@@ -54,9 +60,12 @@ def scream_test(seconds: int, reason: str, stop: bool, dry_run: bool, tenant: st
             " an error for its caller.",
         )
         body = {"seconds": seconds, "reason": reason, "actor": getpass.getuser()}
-        told = ops.post("/api/v1/phase/scream-test", body)
-        say(f"frozen until {told['freeze']['until']}; to end it earlier: cutover phase scream-test --stop", "yellow")
-        _report(_follow(ops, told), form)
+        with interruptible(_GOES_ON):
+            told = ops.post("/api/v1/phase/scream-test", body)
+            until = moment(told["freeze"]["until"])
+            say(f"frozen until {until}Z; to end it earlier: cutover phase scream-test --stop", "yellow")
+            told = _follow(ops, told)
+        _report(told, form)
 
 
 @click.command(

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import click
 
+from cutover.cli.complete import procedures
 from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.moments import short
 from cutover.cli.output import emit, output_option, say, tenant_option
@@ -51,7 +52,7 @@ def list_(tenant: str | None, form: str) -> None:
         "cutover procedure show a3-cutover --version 2 -o json",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=procedures)
 @click.option("--version", type=_VERSION, help="Another version than the one in force.")
 @tenant_option
 @output_option
@@ -75,7 +76,7 @@ def show(name: str, version: int | None, tenant: str | None, form: str) -> None:
         "cutover procedure diff a3-cutover --from 1 --to 2",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=procedures)
 @click.option("--from", "old", type=_VERSION, help="A version. Default: the one in force.")
 @click.option("--to", "new", type=_VERSION, help="A version. Default: what this command's release comes with.")
 @tenant_option

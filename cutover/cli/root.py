@@ -83,8 +83,9 @@ class Verbs(Group):
         except click.ClickException as wrong:
             click.echo(misused(wrong), err=True)
             return wrong.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted", err=True)
+        except (click.Abort, KeyboardInterrupt) as ended:
+            words = getattr(ended, "words", "")
+            click.echo(f"interrupted: {words}" if words else "interrupted", err=True)
             return 130
         except CutoverError as error:
             click.echo(explain(error), err=True)

@@ -1,7 +1,6 @@
 """`cutover sweep run|list|show`: compare the stores, and look at what earlier sweeps came to."""
 
 import getpass
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -11,6 +10,7 @@ import click
 from cutover.cli.failure import DIVERGENT, ERROR, CommandFailed
 from cutover.cli.moments import moment, short
 from cutover.cli.output import emit, narrow, output_option, say, tenant_option
+from cutover.cli.progress import ProgressLine, interruptible
 from cutover.cli.verb import Group
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def run(kind: str, full: bool, no_wait: bool, tenant: str | None, form: str) -> 
         raise click.UsageError("--full and --no-wait are for --kind digest.")
     with Ops(tenant=tenant, timeout=_LONG) as ops:
         body = {"kind": kind, "actor": getpass.getuser(), **({"full": True} if full else {})}
-        result = _asked(ops, body)
+        with interruptible("the sweep goes on in the daemon; `cutover sweep list` shows what it comes to"):
+            result = _asked(ops, body)
         if kind == "digest":
             if no_wait:
                 emit(result, form)
@@ -203,24 +204,15 @@ def counted(by_class: dict[str, int] | None) -> str:
 
 def _follow(ops: "Ops", run: str) -> dict[str, Any]:
     """Wait until the sweep has ended; on a terminal one line that moves, else a line for whatever is news."""
-    moving, last, began = sys.stderr.isatty(), "", time.monotonic()
+    line, began = ProgressLine(), time.monotonic()
     first: float | None = None
-    try:
+    with interruptible(f"the sweep goes on in the daemon; `cutover sweep show {run}` shows what it comes to"):
         while (told := ops.get(f"/api/v1/sweeps/{run}"))["state"] == "running":
             progress = told.get("progress") or {}
             first = progress.get("share") if first is None else first
-            line = progress_line(progress, first or 0.0, time.monotonic() - began)
-            if moving:
-                click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
-            elif news(progress) != last:
-                say(line)
-            last = news(progress)
+            line.show(progress_line(progress, first or 0.0, time.monotonic() - began), news(progress))
             time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        say(f"\nthe sweep goes on: cutover sweep show {run}")
-        raise
-    if moving:
-        click.echo("\r\x1b[2K", err=True, nl=False)
+    line.end()
     outcome: dict[str, Any] = told.get("outcome") or {}
     return {"run": run, **(outcome or {"outcome": told["state"]})}
 

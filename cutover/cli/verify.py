@@ -1,7 +1,6 @@
 """`cutover backfill --verify`: is everything copied, exactly? A line per workspace, and every mismatching id."""
 
 import getpass
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import click
 
 from cutover.cli.failure import DIVERGENT, ERROR
 from cutover.cli.output import emit, say
+from cutover.cli.progress import ProgressLine, interruptible
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -26,8 +26,9 @@ def verify(ops: "Ops", workspace: object, sample: int | None, form: str) -> None
         asked["workspace"] = str(workspace)
     if sample is not None:
         asked["sample"] = sample
-    started = ops.post("/api/v1/verify", asked)
-    told = _follow(ops, started["run"])
+    with interruptible("the verification goes on in the daemon and changes nothing; the same command begins another"):
+        started = ops.post("/api/v1/verify", asked)
+        told = _follow(ops, started["run"])
     if told.get("outcome") == "failed" or told.get("state") != "finished":
         say(f"the verification failed: {told.get('why') or told.get('state')}", "red")
         raise click.exceptions.Exit(ERROR)
@@ -92,20 +93,13 @@ def _mismatches(ops: "Ops", run: str) -> Any:
 
 
 def _follow(ops: "Ops", run: str) -> dict[str, Any]:
-    moving = sys.stderr.isatty()
-    last = ""
+    line = ProgressLine()
     while True:
         told: dict[str, Any] = ops.get(f"/api/v1/verify/{run}")
         if told.get("state") != "running":
-            if moving and last:
-                click.echo("\r\x1b[2K", err=True, nl=False)
+            line.end()
             return told
-        line = progress_line(told, rate=moving)
-        if moving:
-            click.echo(f"\r\x1b[2K{line}", err=True, nl=False)
-        elif line != last:
-            say(line)
-        last = line
+        line.show(progress_line(told, rate=line.moving))
         time.sleep(_POLL_SECONDS)
 
 

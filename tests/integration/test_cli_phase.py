@@ -61,14 +61,15 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     early = command("phase", "promote", "A1", "--certificate", made, "--yes")
     assert early.returncode == 3
     assert "lacks 2 approvals" in early.stderr
-    seen = ada("phase", "approve", made, "--as", "ada")
-    assert seen.returncode == 2
-    for words in ("asked for by edsger", "valid until", "the window closes tonight", "loosened from", "give --yes"):
-        assert words in seen.stderr, "an approver sees what it is before the question"
+    unasked = ada("phase", "approve", made, "--as", "ada")
+    assert (unasked.returncode, "give --yes" in unasked.stderr) == (2, True)
     somebody_else = ada("phase", "approve", made, "--as", "grace", "--yes")
     assert somebody_else.returncode == 1
     assert "this token is ada's, so it cannot approve as grace" in somebody_else.stderr
-    assert ada.json("phase", "approve", made[:8], "--as", "ada", "--yes")["approvals_missing"] == 1
+    seen = ada("phase", "approve", made[:8], "--as", "ada", "--yes", "-o", "json")
+    assert json.loads(seen.stdout)["approvals_missing"] == 1
+    for words in ("asked for by edsger", "valid until", "the window closes tonight", "loosened: "):
+        assert words in seen.stderr, "an approver sees what it is"
     again = ada("phase", "approve", made, "--as", "ada", "--yes")
     assert again.returncode == 3
     assert "approved it already" in again.stderr
@@ -90,14 +91,12 @@ def test_certify_approve_promote_by_names_and_the_override_stays_on_every_status
     for line_of in (listed[1], command("phase", "certificate", made[:8], "-o", "tsv").stdout):
         assert "the window closes tonight" in line_of
     unsure = command("phase", "promote", "A1", "--certificate", made[:8])
-    assert unsure.returncode == 2
-    for words in (made[:12], "asked for by edsger", "the window closes tonight", "loosened from", "give --yes"):
-        assert words in unsure.stderr, "what is consumed is seen before the question"
+    assert (unsure.returncode, "give --yes" in unsure.stderr) == (2, True)
     done = command("phase", "promote", "A1", "--certificate", made[:8], "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["certificate"]["hash"] == made
-    assert "the window closes tonight" in done.stderr
-    assert "loosened from" in done.stderr
+    for words in (made[:12], "asked for by edsger", "the window closes tonight", "loosened: "):
+        assert words in done.stderr, "what is consumed is told before it is"
     shown = command("status", "-o", "tsv").stdout.splitlines()
     assert dict(zip(shown[0].split("\t"), shown[1].split("\t"), strict=True))["override"] == "the window closes tonight"
     assert command.json("phase", "show")["override"]["why"] == "the window closes tonight"

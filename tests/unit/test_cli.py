@@ -312,18 +312,6 @@ def test_dotenv_serves_the_operator_too(tmp_path: Path, monkeypatch: pytest.Monk
     assert ops_url(environment(tmp_path)) == "http://from-environment:1"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell: str) -> None:
-    result = invoke("completion", shell)
-    assert result.exit_code == 0
-    assert "_CUTOVER_COMPLETE" in result.output
-
-
-def test_completion_answers_with_verbs(tmp_path: Path) -> None:
-    done = run(cwd=tmp_path, _CUTOVER_COMPLETE="bash_complete", COMP_WORDS="cutover ba", COMP_CWORD="1")
-    assert "backfill" in done.stdout
-
-
 def test_the_progress_line_says_how_far_how_fast_how_long_and_why_not_faster() -> None:
     told = {
         "state": "running",

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from cutover.cli import main
 from cutover.cli.output import FORMS
-from cutover.cli.verb import Group, Verb, leaves, summary, words_of
+from cutover.cli.verb import Group, leaves, summary, words_of
+from tests import cli_tree
+from tests.cli_tree import a_call_of, asks_the_daemon, assert_three_lines
 
 VERBS = leaves(main, click.Context(main, info_name="cutover"))
 EXAMPLES = [(words, example) for words, verb in VERBS.items() for example in verb.examples]
@@ -125,36 +127,16 @@ def test_wrong_calls_are_told_in_three_lines() -> None:
         assert then.endswith("--help")
 
 
-def talks_to_the_daemon(verb: Verb) -> bool:
-    """By its own source, or that of the one function that it hands everything to."""
-    assert verb.callback is not None
-    return any(word in inspect.getsource(verb.callback) for word in ("ops_client", " _change(", " _asked(tenant"))
-
-
-ASKING = [words for words, verb in VERBS.items() if talks_to_the_daemon(verb)]
-
-
-def arguments(words: tuple[str, ...]) -> list[str]:
-    """A call that goes as far as it can: the first example that is no dry run, with a yes."""
-    found = [words_of(example) for example in VERBS[words].examples]
-    given = next((each for each in found if "--dry-run" not in each), [*words])
-    return [*(each for each in given if each != "--yes"), *(["--yes"] if VERBS[words].changes else [])]
-
-
-@pytest.mark.parametrize("words", ASKING, ids=called)
-def test_with_the_daemon_away_every_verb_says_so_in_three_lines_and_ends_with_4(
-    words: tuple[str, ...], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("words", [words for words, verb in cli_tree.VERBS.items() if asks_the_daemon(verb)])
+def test_with_the_daemon_away_every_verb_says_so_in_three_lines_and_ends_with_4(words: str, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a token")
-    given = [str(tmp_path / "token") if each.startswith("~/") else each for each in arguments(words)]
-    done = CliRunner().invoke(main, given, env=NOWHERE)
-    assert done.exit_code == 4, done.output
-    assert done.stdout == ""
+    done = CliRunner().invoke(main, a_call_of(words, tmp_path / "token"), env=NOWHERE)
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert_three_lines(done.stderr)
     what, why, then = done.stderr.splitlines()[-3:]
     assert what == "error: the daemon cannot be reached"
     assert "http://127.0.0.1:9" in why
     assert "cutover serve" in then
-    assert "Traceback" not in done.stderr
 
 
 def test_exit_codes_of_real_processes(tmp_path: Path) -> None:
