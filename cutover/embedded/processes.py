@@ -292,6 +292,7 @@ def _tokens_file(directory: Path) -> Path:
     listed = [f'{name} = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"' for name, token in PEOPLE.items()]
     path = directory / "tokens.toml"
     path.write_text("\n".join(["[tokens]", *listed, ""]))
+    path.chmod(0o600)
     return path
 
 

@@ -51,8 +51,6 @@ def stack(postgres: EmbeddedPostgres) -> Iterator[Served]:
     """A daemon in A1, that has swept and told of itself."""
     with served(postgres, "A1", rows=3) as made:
         asyncio.run(until(lambda: _told(made), "the daemon's first heartbeat", timeout=40.0))
-        for file in made.processes.directory.glob("*.toml"):
-            file.chmod(0o600)
         yield made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.domain.errors import BadSetting
-from cutover.settings import Settings, load
+from cutover.settings import Settings, load, secret_files
 from cutover.tenant_settings import is_loopback, masked_url, names_private_place
 
 GOOD = {"DATABASE_URL": "postgres://u:hunter2@db:5432/tenant", "MEMORY_PLUGIN_URL": "http://127.0.0.1:9100"}
@@ -358,3 +358,47 @@ def test_no_setting_is_without_effect() -> None:
     package = Path(__file__).parents[2] / "cutover"
     text = (package / "daemon.py").read_text() + (package / "settings.py").read_text()
     assert [name for name in Settings.model_fields if not re.search(rf"\bsettings\.{name}\b", text)] == []
+
+
+def test_what_daemons_compare_changes_with_the_hash_and_holds_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "tenants.toml").write_text(
+        '[[tenant]]\nname = "acme"\ndatabase_url = "env:DB"\nplugin_url = "http://127.0.0.1:9100"'
+    )
+    listed = {"CUTOVER_TENANTS_FILE": str(tmp_path / "tenants.toml"), "DB": "postgres://u:hunter2@db/acme"}
+    for tenant, given in (("default", GOOD), ("acme", listed)):
+
+        def told(given: dict[str, str] = given, tenant: str = tenant, **more: str) -> tuple[str, dict[str, str]]:
+            settings = load({**given, **more}, directory=tmp_path)
+            return settings.config_hash(tenant), settings.compared(tenant)
+
+        before = told(CUTOVER_ADMIN_TOKEN="hunter2hunter2hunter2")
+        assert "hunter2" not in str(before)
+        assert told(CUTOVER_ADMIN_TOKEN="hunter3hunter3hunter3", CUTOVER_LOG_LEVEL="debug") == before
+        after = told(CUTOVER_ADMIN_TOKEN="hunter2hunter2hunter2", CUTOVER_SWEEP_INTERVAL="90s")
+        assert after[0] != before[0]
+        assert {name for name in after[1] if after[1][name] != before[1][name]} == {"CUTOVER_SWEEP_INTERVAL"}
+        assert after[1]["CUTOVER_SWEEP_INTERVAL"] == "90"
+    moved = {**listed, "DB": "postgres://u:hunter2@elsewhere/acme"}
+    changed = load(moved, directory=tmp_path).compared("acme")
+    unchanged = load(listed, directory=tmp_path).compared("acme")
+    assert {name for name in changed if changed[name] != unchanged[name]} == {"tenant.database_url"}
+
+
+def test_every_file_that_holds_a_secret_is_known(tmp_path: Path) -> None:
+    dotenv, config, tenants, people = (tmp_path / name for name in (".env", "c.toml", "t.toml", "p.toml"))
+    dotenv.write_text("DATABASE_URL=postgres://u:hunter2@db/x\nCUTOVER_REFUSE=writes\n")
+    config.write_text('cutover_admin_token = "file:/run/token"\n')
+    tenants.write_text('[[tenant]]\nname = "acme"\ndatabase_url = "file:/run/acme"\nplugin_url = "http://127.0.0.1:1"')
+    people.write_text('[tokens]\nada = "file:/run/ada"')
+    environ = {
+        "CUTOVER_CONFIG": str(config),
+        "CUTOVER_TENANTS_FILE": str(tenants),
+        "CUTOVER_ADMIN_TOKENS_FILE": str(people),
+    }
+    found = secret_files(environ, directory=tmp_path)
+    assert set(map(str, found)) == {str(dotenv), str(people), "/run/token", "/run/acme", "/run/ada"}
+    assert found[dotenv] == "DATABASE_URL"
+    assert "hunter2" not in str(found)
+    dotenv.write_text("DATABASE_URL=postgres://u@db/x\nMEMORY_PLUGIN_URL=http://127.0.0.1:1\n")
+    config.write_text('database_url = "postgres://u:hunter2@db/x"\n')
+    assert set(secret_files({"CUTOVER_CONFIG": str(config)}, directory=tmp_path)) == {config}
