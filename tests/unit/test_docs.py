@@ -171,6 +171,31 @@ def test_every_panel_that_a_page_points_at_is_on_that_dashboard() -> None:
         assert " ".join(panel.split()) in titles(shown["panels"]), f"{board}: {panel}"
 
 
+def test_the_readme_begins_with_what_it_is_for_whom_a_picture_and_the_two_commands() -> None:
+    first = text_of(Path("README.md")).partition("\n| ")[0]
+    assert len(first.splitlines()) <= 30, "one screen"
+    for words in (
+        "# cutover",
+        "no write lost",
+        "For SREs",
+        "<img src=",
+        "$ make demo",
+        "$ make test",
+        "quick-start.md",
+    ):
+        assert words in first, words
+
+
+def test_every_other_way_is_in_the_table_and_says_when_to_choose_it() -> None:
+    page = text_of(Path("docs/comparison.md"))
+    chapters = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    ways = {title: body for title, body in chapters if title not in ("The table", "What speaks against cutover")}
+    assert len(ways) == 7
+    rows = re.findall(r"^\| \[[^\]]+\]\((#[^)]+)\) \|((?:[^|]+\|){6})$", page, re.MULTILINE)
+    assert {anchor for anchor, _ in rows} == {f"#{each}" for title in ways for each in anchors(f"## {title}")}
+    assert all("**Choose " in body for body in ways.values())
+
+
 @pytest.mark.parametrize("number", range(1, 13))
 def test_each_incident_of_practice_says_what_prevents_it_and_which_test_proves_it(number: int) -> None:
     found = re.search(rf"^### {number}\. .+?$(.*?)(?=^#)", text_of(Path("docs/faq.md")), re.MULTILINE | re.DOTALL)
