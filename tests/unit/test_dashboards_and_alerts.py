@@ -41,3 +41,14 @@ def test_runbooks_that_panels_lead_to_are_there(board: Board) -> None:
             if link["url"].startswith(RUNBOOKS):
                 file = ROOT / "docs" / "runbooks" / link["url"].rpartition("/")[2]
                 assert file.is_file(), f"{panel['title']}: {file.name}"
+
+
+@pytest.mark.parametrize("alert", sorted({rule["alert"] for rule in ALERTS}))
+def test_a_runbook_names_the_panels_that_lead_to_it(alert: str) -> None:
+    (uid,) = {rule["annotations"]["dashboard"] for rule in ALERTS if rule["alert"] == alert}
+    page = (ROOT / "docs" / "runbooks" / f"{alert}.md").read_text()
+    diagnosis = " ".join(page.partition("## Diagnosis")[2].partition("##")[0].split())
+    url = f"{RUNBOOKS}/{alert}.md"
+    titles = [each["title"] for each in panels(BOARDS[uid]) if url in [link["url"] for link in each.get("links", ())]]
+    wanted = f"In Grafana: dashboard `{uid}`, " + " and ".join(f"*{title}*" for title in titles) + "."
+    assert wanted in diagnosis
