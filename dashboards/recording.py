@@ -73,7 +73,7 @@ async def record(directory: Path) -> Recording:
     """Live through the story; about three minutes. `directory` takes logs and Prometheus' data."""
     moments = {}
     with EmbeddedPostgres.temporary(settings=DISPOSABLE) as postgres:
-        async with scene(postgres, directory, memories=5_000, rate=30.0, rules=_hasty(directory)) as live:
+        async with scene(postgres, directory, memories=5_000, rate=30.0, rules=hasty(directory)) as live:
             story, control = Story(live), live.stack.control
             await asyncio.sleep(6)
             await story.shadow()
@@ -96,7 +96,7 @@ async def record(directory: Path) -> Recording:
     return made
 
 
-def _hasty(directory: Path) -> list[Path]:
+def hasty(directory: Path) -> list[Path]:
     """The rules of `alerts/`, with alerts that fire after seconds: the incident lasts for seconds, too."""
     made = []
     for source in sorted(RULES.glob("*.yml")):
