@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from dashboards.answers import Rows, Series
-from dashboards.values import TEXT, NotDrawn, colour, merged, series_colours, shown, steps_of, worded
+from dashboards.values import TEXT, NotDrawn, colour, mapped, merged, series_colours, shown, steps_of, worded
 
 LEGEND_ROW: Final = 16
 TABLE_ROW: Final = 25
@@ -351,10 +351,9 @@ def _side(place: int, found: Rows) -> str:
 def _cell(cell: str | float | None, field: Mapping[str, Any], side: str) -> str:
     if cell is None:
         return f"<td{side}>{escape(str(field.get('noValue', '')))}</td>"
-    if isinstance(cell, str):
-        text = escape(cell)
-        return f"<td{side}>{f'<a>{text}</a>' if field.get('links') else text}</td>"
-    words, ink = worded(cell, field)
+    if isinstance(cell, str) and field.get("links"):
+        return f"<td{side}><a>{escape(cell)}</a></td>"
+    words, ink = (mapped(cell, field) or (cell, TEXT)) if isinstance(cell, str) else worded(cell, field)
     kind = (field["custom"].get("cellOptions") or {}).get("type", "auto")
     if kind == "auto":
         ink = TEXT

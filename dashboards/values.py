@@ -26,8 +26,8 @@ _COLOURS: Final = {
     "transparent": "transparent",
 }
 PALETTE: Final = (
-    *("#8ab8ff", "#f2cc0c", "#65c5db", "#73bf69", "#447ebc", "#c8f2c2", "#705da0"),
-    *("#2f9e8f", "#d8b26e", "#f9b5c4", "#8f7d1a", "#a0b3c7", "#37872d", "#9b6a5b", "#5794f2"),
+    *("#8ab8ff", "#f2cc0c", "#65c5db", "#73bf69", "#5794f2", "#c8f2c2"),
+    *("#9d7bd8", "#2f9e8f", "#d8b26e", "#f9b5c4", "#a0b3c7", "#447ebc"),
 )
 """For series that no override colours. Without red and orange: these are for what dashboards mean by them."""
 _PER_SECOND: Final = {"reqps": "req/s", "rps": "rd/s", "wps": "wr/s", "cpm": "c/m"}
@@ -111,14 +111,19 @@ def by_threshold(value: float, config: Mapping[str, Any]) -> str:
     return colour(reached[-1] if reached else "text")
 
 
-def worded(value: float, config: Mapping[str, Any]) -> tuple[str, str]:
-    """A value as it is shown, and its CSS colour: by a value mapping where there is one, else by unit and threshold."""
+def mapped(value: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What a value mapping makes of a value: its words and CSS colour; None where none is about it."""
     for mapping in config.get("mappings", []):
         if mapping["type"] != "value":
             raise NotDrawn(f"value mappings of type {mapping['type']!r}")
-        if found := mapping["options"].get(digits(value)):
-            return found["text"], colour(found["color"])
-    return shown(value, config.get("unit", "none")), by_threshold(value, config)
+        if found := mapping["options"].get(value):
+            return found.get("text", value), colour(found.get("color", "text"))
+    return None
+
+
+def worded(value: float, config: Mapping[str, Any]) -> tuple[str, str]:
+    """A value as it is shown, and its CSS colour: by a value mapping where there is one, else by unit and threshold."""
+    return mapped(digits(value), config) or (shown(value, config.get("unit", "none")), by_threshold(value, config))
 
 
 def merged(field_config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _matches(matcher: Mapping[str, Any], name: str) -> bool:
 
 
 def series_colours(names: Sequence[str], field_config: Mapping[str, Any]) -> list[str]:
-    """One CSS colour per series: as overrides say, else from the palette by name, two of a panel never the same."""
+    """One CSS colour per series: as overrides say, else from the palette by name, each once while it lasts."""
     fixed = [merged(field_config, name).get("color", {}) for name in names]
     made: list[str | None] = [colour(each["fixedColor"]) if each.get("mode") == "fixed" else None for each in fixed]
     for place, name in enumerate(names):

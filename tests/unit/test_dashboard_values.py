@@ -7,7 +7,7 @@ import pytest
 
 from dashboards.page import visible
 from dashboards.render import seen_hash
-from dashboards.values import PALETTE, NotDrawn, colour, merged, series_colours, shown, worded
+from dashboards.values import PALETTE, NotDrawn, colour, mapped, merged, series_colours, shown, worded
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,12 @@ def test_mappings_come_before_thresholds_and_units() -> None:
     assert worded(0.0, field) == ("down", colour("orange"))
     assert worded(0.5, field) == ("500 ms", colour("green"))
     assert worded(1.0, field) == ("1 s", colour("red"))
+
+
+def test_words_are_mapped_as_well() -> None:
+    severity = [{"type": "value", "options": {"critical": {"color": "red", "index": 0}}}]
+    assert mapped("critical", {"mappings": severity}) == ("critical", colour("red"))
+    assert mapped("info", {"mappings": severity}) is None
 
 
 def test_overrides_win_over_defaults_and_do_not_leak() -> None:
