@@ -1,0 +1,113 @@
+"""Queries that decide, on series made up for them: several tenants, two daemons of one of them, every kind of phase."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.interpolate import interpolated
+from tests.dashboard_rules import ASKED, BOARDS, panels
+
+pytestmark = pytest.mark.prometheus
+
+JOB = 'job="cutover"'
+SERIES = {
+    # a: in A1, served by two daemons, one of which sees a failing check. c: in A2 with an open gate. b: in A4.
+    'cutover_phase_index{tenant="a", instance="1", JOB}': 1,
+    'cutover_phase_index{tenant="a", instance="2", JOB}': 1,
+    'cutover_phase_index{tenant="b", instance="1", JOB}': 4,
+    'cutover_phase_index{tenant="c", instance="1", JOB}': 2,
+    'cutover_gate_check{tenant="a", instance="1", phase="A2", check="findings", JOB}': 0,
+    'cutover_gate_check{tenant="a", instance="2", phase="A2", check="findings", JOB}': 1,
+    'cutover_gate_check{tenant="a", instance="1", phase="A2", check="plugin", JOB}': 1,
+    'cutover_gate_check{tenant="a", instance="2", phase="A2", check="plugin", JOB}': 1,
+    'cutover_gate_check{tenant="a", instance="1", phase="A3", check="digest", JOB}': 0,
+    'cutover_gate_check{tenant="b", instance="1", phase="A4", check="soak", JOB}': 0,
+    'cutover_gate_check{tenant="c", instance="1", phase="A3", check="digest", JOB}': 1,
+    'cutover_certificate_approvals_missing{tenant="a", target="A2", instance="1", JOB}': 2,
+    'cutover_certificate_approvals_missing{tenant="a", target="A3", instance="1", JOB}': 9,
+    'cutover_certificate_approvals_missing{tenant="c", target="A3", instance="1", JOB}': 0,
+    'cutover_rows{tenant="a", instance="1", store="legacy", kind="workspace", JOB}': 10,
+    'cutover_rows{tenant="a", instance="2", store="legacy", kind="workspace", JOB}': 10,
+    'cutover_rows{tenant="a", instance="1", store="legacy", kind="team", JOB}': 5,
+    'cutover_drift_rows{tenant="a", instance="1", cause="unexplained", JOB}': -3,
+    'cutover_drift_rows{tenant="a", instance="2", cause="unexplained", JOB}': 0,
+    'cutover_held_requests{tenant="a", instance="1", JOB}': 2,
+    'cutover_held_requests{tenant="a", instance="2", JOB}': 3,
+    'cutover_marks_oldest_timestamp_seconds{tenant="a", instance="1", JOB}': 0,
+    'cutover_marks_oldest_timestamp_seconds{tenant="c", instance="1", JOB}': 200,
+    'cutover_breaker_state{tenant="a", instance="1", state="open", JOB}': 0,
+    'cutover_breaker_state{tenant="a", instance="1", state="half_open", JOB}': 1,
+    'cutover_breaker_state{tenant="a", instance="1", state="ramp", JOB}': 0,
+    'cutover_backfill_throttled{tenant="a", reason="plugin", instance="1", JOB}': 1,
+    'cutover_backfill_throttled{tenant="a", reason="rate", instance="1", JOB}': 0,
+    'cutover_backfill_remaining_rows{tenant="a", instance="1", JOB}': 7,
+    'cutover_backfill_remaining_rows{tenant="c", instance="1", JOB}': 0,
+    'cutover_config_info{tenant="a", hash="abc", instance="1", JOB}': 1,
+    'cutover_config_info{tenant="b", hash="def", instance="1", JOB}': 1,
+    'cutover_build_info{version="1.0", instance="1", JOB}': 1,
+    'process_start_time_seconds{instance="1", JOB}': 100,
+}
+AT = 300
+"""Seconds since 1970 at which everything is asked."""
+
+
+@pytest.mark.parametrize(
+    ("uid", "title", "ref", "wanted"),
+    [
+        ("cutover-overview", "May I promote?", "C", {'{tenant="a"}': 1, '{tenant="b"}': -1, '{tenant="c"}': 0}),
+        ("cutover-overview", "May I promote?", "E", {'{tenant="a"}': 2, '{tenant="b"}': 0, '{tenant="c"}': 0}),
+        ("cutover-overview", "May I promote?", "F", {'{tenant="a"}': 3}),
+        ("cutover-overview", "May I promote?", "J", {'{tenant="a"}': 5}),
+        (
+            "cutover-overview",
+            "Why not: failing checks of the next phase",
+            "A",
+            {
+                '{tenant="a", instance="1", phase="A2", check="findings"}': 1,
+                '{tenant="b", check="none fails"}': 0,
+                '{tenant="c", check="none fails"}': 0,
+            },
+        ),
+        ("cutover-overview", "Firing alerts", "A", {'{alertname="none"}': 0}),
+        (
+            "cutover-overview",
+            "Daemons",
+            "A",
+            {
+                '{instance="1", tenant="a", hash="abc", version="1.0"}': 200,
+                '{instance="1", tenant="b", hash="def", version="1.0"}': 200,
+            },
+        ),
+        ("cutover-divergence", "Rows by store", "A", {'{tenant="a", store="legacy"}': 15}),
+        ("cutover-divergence", "Age of the oldest mark", "A", {'{tenant="a"}': 0, '{tenant="c"}': 100}),
+        ("cutover-traffic", "Breaker", "A", {'{tenant="a", instance="1"}': 2}),
+        (
+            "cutover-backfill",
+            "Held back by",
+            "A",
+            {'{tenant="a", reason="plugin"}': 1, '{tenant="c", reason="nothing"}': 0},
+        ),
+    ],
+)
+def test_what_a_query_makes_of_it(uid: str, title: str, ref: str, wanted: dict[str, float], tmp_path: Path) -> None:
+    panel = next(each for each in panels(BOARDS[uid]) if each["title"] == title)
+    expr = next(target["expr"] for target in panel["targets"] if target["refId"] == ref)
+    case = {
+        "interval": "60s",
+        "input_series": [
+            {"series": name.replace("JOB", JOB), "values": f"{value}x10"} for name, value in SERIES.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": interpolated(expr, ASKED),
+                "eval_time": f"{AT}s",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in wanted.items()],
+            }
+        ],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case]}))
+    told = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
