@@ -78,7 +78,11 @@ def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> 
             click.echo("\t".join(line))
         return
     cells = [[_TIME.sub(r"\1 \2Z", cell) for cell in line] for line in cells]
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and sum(len(column) + 2 for column in columns) > shutil.get_terminal_size().columns:
+        # Headings that break within a word cannot be read: each record stands upright instead.
+        for line in cells:
+            _rich_table(("field", "value"), list(zip(columns, line, strict=True)))
+    elif sys.stdout.isatty():
         _rich_table(columns, cells)
     else:
         _plain_table(columns, cells)

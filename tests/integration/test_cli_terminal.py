@@ -172,6 +172,15 @@ def test_status_watch_is_drawn_anew_on_a_terminal_and_is_lines_elsewhere(at: dic
     assert not ANSI.search(seen)
 
 
+def test_a_table_that_is_wider_than_the_terminal_stands_upright(at: dict[str, str]) -> None:
+    for columns, upright in ((80, True), (160, False)):
+        with on_a_terminal("status", at=at, columns=columns) as shown:
+            _, seen = shown.end()
+        lines = [ANSI.sub("", line).split() for line in seen.splitlines()]
+        assert (["tenant", "sample"] in lines) is upright
+        assert "unexplained" in seen, "no heading breaks within a word"
+
+
 def test_colours_on_a_terminal_unless_no_color_is_set(at: dict[str, str]) -> None:
     with on_a_terminal("phase", "check", "A2", at=at) as shown:
         _, coloured = shown.end()
