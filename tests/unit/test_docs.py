@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,10 @@ from cutover.settings import _OTHER_VARIABLES, Settings
 from tests.unit.test_runbooks import check_command, in_blocks, in_quotes
 
 ROOT = Path(__file__).parents[2]
+OURS = [each for each in ROOT.iterdir() if each.is_dir() and each.name[0] != "." and each.name not in ("build", "dist")]
 PAGES = sorted(
-    Path(name)
-    for name in subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout.split()
-)  # fmt: skip
+    page.relative_to(ROOT) for page in [*ROOT.glob("*.md"), *(page for each in OURS for page in each.rglob("*.md"))]
+)
 FOR_OPERATORS = [page for page in PAGES if page.parts[0] != "cutover" and "decisions" not in page.parts]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<(?:img|a|source)[^>]+(?:src|srcset|href)=\"([^\"]+)\"")
 
