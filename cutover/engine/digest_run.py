@@ -261,6 +261,12 @@ class DigestRun:
             self._tally.unreached += rows
         if self._scope.everything:
             self._tally.workspaces.update(await self._reader.expected_workspaces(low, high, self._limits))
+            # Planted faults are of no workspace, and nobody's memories.
+            self._tally.workspaces[None] -= sum(
+                fault in EXPECTED_FAULTS for memory_id, fault in self._planted.items() if low <= memory_id <= high
+            )
+            if not self._tally.workspaces[None]:
+                del self._tally.workspaces[None]
         self._tally.chunks += 1
         self._tally.suspects += len(suspicions)
         self._tally.position = UUID(int=high.int + 1) if high != LAST_ID else LAST_ID
