@@ -289,7 +289,7 @@ def test_a_promotion_with_its_certificate_reaches_an_open_page_without_reload(
         page.locator(".certificate").get_by_role("button", name="Promote to A2…").click()
         sign_in(page, "grace")
         page.get_by_role("button", name="Promote to A2", exact=True).click()
-        expect(page.get_by_role("alert")).to_contain_text("A reason is needed.")
+        expect(page.get_by_role("alert")).to_have_text("A reason is needed.Reason, for the record")
         page.get_by_label("Reason, for the record").fill(f"from the console {HOSTILE}")
         page.get_by_role("button", name="Promote to A2", exact=True).click()
         expect(page.locator("#note")).to_contain_text("The tenant is in A2; writes were held for")

@@ -1,5 +1,6 @@
 """The ops face with several tenants and no default one: together, and each by its name."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -46,6 +47,22 @@ async def becomes(http: httpx.AsyncClient, path: str, status: int, verdict: str)
     await until(condition, f"{path} {status} {verdict}", timeout=PATIENCE, every=0.1)
 
 
+async def the_console_lists_both_the_worst_first(http: httpx.AsyncClient) -> None:
+    """On its page and in its stream, and each tenant has a page and a stream of its own."""
+    page = (await http.get("/")).text
+    async with http.stream("GET", "/api/events") as stream:
+        lines = (line async for line in stream.aiter_lines() if line.startswith("data: "))
+        told = json.loads((await anext(lines)).removeprefix("data: "))
+        await lines.aclose()
+    for listed in (each.partition('<ul class="tenants">')[2] for each in (page, told)):
+        assert 0 < listed.index('id="tenant-alpha"') < listed.index("Refusing traffic")
+        assert listed.index("Refusing traffic") < listed.index('id="tenant-beta"') < listed.index("Healthy")
+    beta = (await http.get("/tenants/beta/")).text
+    assert 'data-events="/tenants/beta/api/events"' in beta
+    assert 'aria-current="page"><bdi>beta</bdi>' in beta
+    assert "Refusing traffic" not in beta
+
+
 @pytest.mark.timeout(120)
 async def test_several_tenants_without_a_default(make_database: MakeDatabase, tmp_path: Path) -> None:
     with Processes(tmp_path / "logs") as processes:
@@ -74,4 +91,6 @@ async def test_several_tenants_without_a_default(make_database: MakeDatabase, tm
                 await becomes(http, f"/tenants/{name}/readyz", 503, "fail")
                 # One of two: the others stay in the load balancer. Two of two: nobody is served.
                 await becomes(http, "/readyz", *((200, "warn") if name == "alpha" else (503, "fail")))
+                if name == "alpha":
+                    await the_console_lists_both_the_worst_first(http)
             assert set((await http.get("/readyz")).json()["tenants"]) == set(NAMES)

@@ -24,7 +24,7 @@ async function certified(hash) {
     ["expires", new Date(told.expires_at).toLocaleString()],
   ];
   if (told.override) rows.push(["past a closed gate", told.override]);
-  if (told.loosened.length) rows.push(["loosened", told.loosened.join("; ")]);
+  for (const each of told.loosened) rows.push(["loosened", each]);
   return { told, rows };
 }
 

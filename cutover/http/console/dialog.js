@@ -52,12 +52,10 @@ form.addEventListener("submit", async (event) => {
 });
 
 function show(error) {
-  trouble.replaceChildren(
-    make("p", {}, make("strong", {}, error.message)),
-    make("p", {}, error.why),
-    error.checks?.length ? make("ul", {}, ...error.checks.map((each) => make("li", {}, `${each.id}: ${each.reason}`))) : null,
-    error.next ? make("p", {}, "Next: ", make("code", {}, error.next)) : null,
-  );
+  const told = [make("p", {}, make("strong", {}, error.message)), make("p", {}, error.why)];
+  if (error.checks.length) told.push(make("ul", {}, ...error.checks.map((each) => make("li", {}, `${each.id}: ${each.reason}`))));
+  if (error.next) told.push(make("p", {}, "Next: ", make("code", {}, error.next)));
+  trouble.replaceChildren(...told);
 }
 
 export function field(name, label, given = {}, hint = "") {

@@ -14,7 +14,7 @@ export function follow(url, shown, said) {
 
   function heard() {
     clearTimeout(watchdog);
-    watchdog = setTimeout(() => poll("the stream fell silent"), SILENCE);
+    watchdog = setTimeout(poll, SILENCE);
   }
 
   function stop() {
@@ -26,7 +26,7 @@ export function follow(url, shown, said) {
   function listen() {
     stop();
     if (!url) {
-      poll("");
+      poll();
       return;
     }
     source = new EventSource(url);
@@ -41,32 +41,35 @@ export function follow(url, shown, said) {
       said("live", "live");
       shown(JSON.parse(event.data));
     });
-    source.addEventListener("bye", () => poll("the daemon is leaving"));
-    source.addEventListener("error", () => poll("there is no stream"));
+    source.addEventListener("bye", poll);
+    source.addEventListener("error", poll);
   }
 
-  async function poll(why) {
+  async function poll() {
     stop();
     if (url) again = setTimeout(listen, AGAIN);
-    await ask(why);
+    await ask();
   }
 
-  async function ask(why) {
+  async function ask() {
     try {
       const answer = await fetch(location.pathname, { cache: "no-store" });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
-      shown(await answer.text());
+      const page = await answer.text();
+      if (source) return; // a stream came first, and what it says is newer
+      shown(page);
       said("polling", "refreshed every 5 s");
     } catch {
+      if (source) return;
       said("lost", `no answer since ${new Date().toLocaleTimeString()}: what you see is old`, true);
     }
     clearTimeout(polling);
-    if (!source && !document.hidden) polling = setTimeout(() => ask(why), POLL);
+    if (!source && !document.hidden) polling = setTimeout(ask, POLL);
   }
 
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
   addEventListener("pagehide", stop);
   addEventListener("pageshow", (event) => event.persisted && listen());
   listen();
-  return { now: () => (source ? undefined : ask("")) };
+  return { now: () => (source ? undefined : ask()) };
 }
