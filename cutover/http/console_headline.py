@@ -64,6 +64,9 @@ def _phase(facts: Facts) -> Answer:
     short = f"{state.phase} {state.phase.meaning}"
     if changing := facts.status.get("changing"):
         return Answer(Status.WARN, f"{state.phase} → {changing['to']}", f"under way: {changing['doing']}")
+    checks = facts.serving.checks if facts.serving is not None else ()
+    if any(check.id == "phase" and check.status is Status.FAIL for check in checks):
+        return Answer(Status.WARN, short, "as last confirmed: the database does not say so now")
     return Answer(Status.PASS, short, IN_WORDS[state.phase])
 
 
@@ -108,6 +111,8 @@ def _lost(facts: Facts) -> Answer:
     if blocking:
         words = "the plugin would not take them; they are safe in legacy, and block the cutover"
         return Answer(Status.WARN, f"{blocking} in quarantine", words, "cutover quarantine list")
+    if (why := facts.missing.get("status")) is not None:
+        return Answer(Status.WARN, "Not known", why, "cutover doctor")
     if state is None or unexplained is None:
         why = (drift or {}).get("why") or "no count sweep has come to a result yet"
         return Answer(Status.WARN, "Not known", why, "cutover sweep run --kind count")

@@ -27,7 +27,8 @@ def drift(facts: Facts) -> Html:
     told = facts.status.get("drift")
     if not told or told.get("causes") is None:
         why = (told or {}).get("why") or facts.missing.get("status") or "no count sweep has come to a result yet"
-        body = join(element("p", mark("warn", "warning: "), said(why)), command("cutover sweep run --kind count"))
+        line = "cutover doctor" if "status" in facts.missing else "cutover sweep run --kind count"
+        body = join(element("p", mark("warn", "warning: "), said(why)), command(line))
         return section("drift", "Drift", body, _found(facts))
     unexplained = facts.unexplained or 0
     age = seconds_since(facts.unexplained_since, facts.at)
@@ -92,6 +93,8 @@ def _line(kind: str, words: Html, line: str) -> Html:
 
 def sweeps(facts: Facts) -> Html:
     """The last of each kind, and one under way with how far it is."""
+    if (why := facts.missing.get("sweeps")) is not None:
+        return section("sweeps", "Sweeps", element("p", mark("warn", "warning: "), said(why)))
     rows = [_sweep_row(facts, *kind) for kind in _SWEEPS]
     head = element(
         "thead", element("tr", *(element("th", name, scope="col") for name in ("Sweep", "Came to", "Ended")))

@@ -89,8 +89,9 @@ def _notices(facts: Facts) -> Html:
         number = f"{len(loosened)} threshold{'s are' if len(loosened) > 1 else ' is'} below the default"
         told = element("details", element("summary", number), listed, id="loosened")
         lines.append(element("li", mark("warn", "warning: "), told))
-    for what, why in facts.missing.items():
-        words = join(f"{what.replace('_', ' ')} could not be had: ", said(why))
+    for why in dict.fromkeys(facts.missing.values()):
+        parts = ", ".join(what.replace("_", " ") for what, each in facts.missing.items() if each == why)
+        words = join(f"could not be had: {parts}: ", said(why))
         lines.append(element("li", mark("warn", "warning: "), element("span", words)))
     return element("ul", *lines, class_="notices", id="notices") if lines else NOTHING
 

@@ -551,8 +551,24 @@ def test_an_override_and_loosened_thresholds_stay_on_top() -> None:
 
 def test_what_could_not_be_had_says_why_and_the_rest_is_there() -> None:
     said = page(facts(changes=(), missing={"changes": "the database does not answer"})).said
-    assert "changes could not be had: the database does not answer" in said
+    assert "could not be had: changes: the database does not answer" in said
     assert "Nothing lost" in said
+
+
+def test_without_its_database_the_page_says_so_once_and_claims_nothing() -> None:
+    why = "the database does not answer"
+    serving = told(None, bad("database", why, "cutover doctor"), bad("phase", "it could not be confirmed"))
+    missing = dict.fromkeys(("status", "changes", "sweeps"), why)
+    made = facts(serving=serving, status={}, changes=(), missing=missing)
+    told_ = headline(made)
+    assert (told_.phase.status, told_.phase.short) == (WARN, "A1 shadow")
+    assert "as last confirmed" in told_.phase.words
+    assert (told_.lost.short, told_.lost.words) == ("Not known", why)
+    assert (told_.next.short, told_.next.command) == ("Mend this first", "cutover doctor")
+    said = page(made).said
+    assert f"could not be had: status, changes, sweeps: {why}" in said
+    assert "none yet" not in said
+    assert "was never changed" not in said
 
 
 def test_several_tenants_are_listed_with_their_state() -> None:
