@@ -203,11 +203,13 @@ class DaemonsCounted(Event):
 
 @dataclass(frozen=True, slots=True)
 class MarkCounts(Event):
-    """The backlog right now: marks by origin, and the age of the oldest in seconds (0 when none)."""
+    """The backlog right now: marks by origin, the age of the oldest in seconds (0 when none), and quarantined memories:
+    all, and those that nobody has acknowledged."""
 
     by_origin: dict[str, int]
     oldest_seconds: float
     quarantined: int
+    quarantine_blocking: int
     journal_rows: int
 
 

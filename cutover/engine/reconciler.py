@@ -131,6 +131,7 @@ class Reconciler:
                         self.backlog.by_origin,
                         self.backlog.oldest_seconds,
                         self.backlog.quarantined,
+                        self.backlog.unacknowledged,
                         self.journal_rows,
                     )
                 )

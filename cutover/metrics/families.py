@@ -130,6 +130,9 @@ class Metrics:
         self.quarantined = self._gauge(
             "cutover_quarantined", "Memories that cannot be placed, with their reason in the database.", "tenant"
         )
+        self.quarantine_blocking = self._gauge(
+            "cutover_quarantine_blocking", "Memories that cannot be placed and that nobody has acknowledged.", "tenant"
+        )
         self.bypass_writes = self._counter(
             "cutover_bypass_writes", "Rows that other writers changed in agent_memories.", "tenant", "writer"
         )

@@ -83,7 +83,8 @@ def known_label_sets(
         yield from ((family, (value,)) for value in values)
     for family in (
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
-        *(m.marks_oldest, m.quarantined, m.backfill_remaining, m.backfill_rate, m.backfill_eta),
+        *(m.marks_oldest, m.quarantined, m.quarantine_blocking),
+        *(m.backfill_remaining, m.backfill_rate, m.backfill_eta),
         *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted),
         *(m.soak_green, m.soak_required, m.soak_resets),
         *(m.held_requests, m.ready, m.kv_switch, m.database_answered, m.daemons, m.phase_change_started),

@@ -188,6 +188,7 @@ class MetricsObserver:
         oldest = self._clock() - event.oldest_seconds if any(counted.values()) else 0.0
         self._child(m.marks_oldest, event.tenant).set(oldest)
         self._child(m.quarantined, event.tenant).set(event.quarantined)
+        self._child(m.quarantine_blocking, event.tenant).set(event.quarantine_blocking)
         self._child(m.journal_rows, event.tenant).set(event.journal_rows)
 
     def _probed(self, event: events.PluginProbed) -> None:

@@ -204,6 +204,18 @@ async def test_settings_sweeps_the_record_and_daemons_are_told(scene: Scene) -> 
     assert re.fullmatch(r"[0-9a-f]{12}", hashes[0])
 
 
+async def test_a_quarantined_memory_blocks_until_somebody_acknowledges_it_and_stays_quarantined(scene: Scene) -> None:
+    quarantined, blocking = "cutover_quarantined", "cutover_quarantine_blocking"
+    assert (await scene.value(quarantined), await scene.value(blocking)) == (0, 0)
+    await scene.served.execute("INSERT INTO agent_memories (content, scope) VALUES ('has no workspace', 'LOCAL')")
+    await scene.becomes(1, quarantined)
+    await scene.becomes(1, blocking)
+    async with Control(scene.served.daemon.at.ops, scene.served.daemon.admin_token) as control:
+        assert await control.acknowledge_quarantined("its owner knows") == 1
+    await scene.becomes(0, blocking)
+    assert await scene.value(quarantined) == 1
+
+
 async def test_a_certificate_is_seen_with_its_expiry_and_the_approvals_it_lacks(scene: Scene) -> None:
     expires, missing = "cutover_certificate_expires_timestamp_seconds", "cutover_certificate_approvals_missing"
     assert await scene.value(expires, target="A2") == 0

@@ -237,7 +237,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.SweepsRecorded(t, {"digest": events.RecordedSweep(66.0, 0.5)}, None)
     yield events.DatabaseAnswered(t)
     yield events.DaemonsCounted(t, 2)
-    yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0)
+    yield events.MarkCounts(t, {"live": 2}, 1.0, 0, 0, 0)
     yield events.PluginProbed(t, up=False, seconds=0.1, why="connection refused")
     yield events.BreakerChanged(t, "closed", "open", "5 failures")
     yield events.PluginRestarted(t, 1, "exit code 1")

@@ -103,7 +103,7 @@ def whatever_can_happen(tenant: str) -> Iterator[events.Event]:
     yield events.SweepCanary(tenant, "digest", dict.fromkeys(FAULTS, 1), dict.fromkeys(FAULTS, 1), True)
     yield events.DivergencesCounted(tenant, dict.fromkeys(DIVERGENCES, 1), 1.0)
     yield from (events.FindingsSettled(tenant, action, 1, "ada") for action in SETTLING)
-    yield events.MarkCounts(tenant, dict.fromkeys((*MARK_ORIGINS, OTHER), 1), 1.0, 1, 1)
+    yield events.MarkCounts(tenant, dict.fromkeys((*MARK_ORIGINS, OTHER), 1), 1.0, 1, 1, 1)
     for phase in Phase:
         yield events.PhaseChanged(tenant, None, phase, 1, 1.0)
         yield events.GateJudged(tenant, phase, dict.fromkeys(check_ids(phase), True))
@@ -169,7 +169,7 @@ def test_no_caller_can_add_a_series() -> None:
         observe(events.RequestRefused("acme", f"because {n}"))
         observe(events.BypassWrites("acme", f"app-{n}", 1))
         observe(events.FrozenWritesRefused("acme", f"app-{n}", 1))
-        observe(events.MarkCounts("acme", {f"origin{n}": 1}, 0.0, 0, 0))
+        observe(events.MarkCounts("acme", {f"origin{n}": 1}, 0.0, 0, 0, 0))
         observe(events.BreakerChanged("acme", "closed", f"state{n}", ""))
         observe(events.TaskFailed("acme", f"task{n}", "E", ""))
     assert series(metrics) == before
