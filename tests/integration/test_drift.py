@@ -106,6 +106,20 @@ async def test_not_backfilled(database: str) -> None:
         causes(await s.sweep())
 
 
+async def test_what_the_plugin_lost_is_unexplained_only_where_the_backfill_has_been(database: str) -> None:
+    rows = [(UUID(int=n << 64), CHILD, f"{n}", "LOCAL") for n in range(1, 11)]
+    async with scene(database, phase=Phase.A0, rows=rows) as s:
+        await s.step(Phase.A1)
+        await s.step(Phase.A2)
+        await s.edit(CHILD, rows[7][0], "delivered before the backfill comes")
+        await s.backfill(limit=4)
+        await s.quiet()
+        causes(await s.sweep(), not_backfilled=5)
+        lost = [rows[1][0], rows[7][0]]
+        await s.database.execute("DELETE FROM memory_plugin.memory_records WHERE id = ANY ($1::uuid[])", lost)
+        causes(await s.sweep(), not_backfilled=6, unexplained=1)
+
+
 async def test_quarantined_and_native(database: str) -> None:
     rows = [(uuid4(), None, "no workspace", "LOCAL"), (uuid4(), CHILD, "  ", "LOCAL"), (uuid4(), CHILD, "x", "LOCAL")]
     async with scene(database, phase=Phase.A2, rows=rows) as s:
