@@ -45,7 +45,8 @@ def backfill() -> models.Dashboard:
                     "s",
                     words={0: ("never", GREY)},
                 ),
-                Column("Quarantined", worst("cutover_quarantined"), steps=((None, GREEN), (1, RED))),
+                Column("Quarantined", worst("cutover_quarantined"), "short"),
+                Column("Blocking", worst("cutover_quarantine_blocking"), steps=((None, GREEN), (1, RED))),
             ),
         ),
         states(
@@ -101,13 +102,18 @@ def backfill() -> models.Dashboard:
             7,
             "Quarantined memories",
             About(
-                "Memories that cannot be placed. Each has its reason: cutover quarantine list.",
+                "Memories that cannot be placed: all, and `blocking` those that nobody has acknowledged. Each has its"
+                " reason: cutover quarantine list.",
                 runbooks=("CutoverQuarantineNotEmpty",),
             ),
             Place(8, 14, 8, 8),
             "short",
-            [Query(worst("cutover_quarantined"))],
+            [
+                Query(worst("cutover_quarantined"), "{{tenant}}: all"),
+                Query(worst("cutover_quarantine_blocking"), "{{tenant}}: blocking"),
+            ],
             steps=((1, RED),),
+            dashed=": all$",
             top=2,
         ),
         lines(
