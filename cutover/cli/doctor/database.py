@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cutover.cli.doctor import machine, record
+from cutover.cli.doctor import machine, record, storage
 from cutover.cli.doctor.finding import Finding, finding
 from cutover.domain.errors import CutoverError
 
@@ -28,6 +28,8 @@ class Expected:
 
     kv: bool = False
     own_storage: bool = True
+    plugin_elsewhere: bool = False
+    """The plugin has a URL of its own: what is about its tables is asked there (`storage`)."""
     config_hash: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     sweep_interval: float = 60.0
@@ -68,12 +70,12 @@ async def inside(tenant: str, database: "Database", expected: Expected) -> Async
         yield one
     yield await asyncio.to_thread(_disk, tenant, server)
     dropped = await record.dropped(database) if server.has_cutover and not server.has_agent_memories else ""
-    for one in _tables(tenant, server, dropped, own_storage=expected.own_storage):
-        yield one
-    parts: dict[str, Callable[[], Awaitable[list[Finding]]]] = {
-        "rights": lambda: _rights(tenant, database, expected),
-        "strays in public": lambda: _strays(tenant, database, server),
-    }
+    yield _tables(tenant, server, dropped)
+    parts: dict[str, Callable[[], Awaitable[list[Finding]]]] = {"rights": lambda: _rights(tenant, database, expected)}
+    if expected.own_storage and not expected.plugin_elsewhere:
+        for one in storage.catalogue(tenant, server):
+            yield one
+        parts["strays in public"] = lambda: storage.strays(tenant, database, server)
     try:
         missing = [m for m in await migrate.status(database) if m.applied_at is None or m.changed]
     except CutoverError as error:
@@ -156,76 +158,29 @@ def _disk(tenant: str, look: "ServerLook") -> Finding:
     return machine.room(tenant, check, Path(look.data_directory))
 
 
-def _tables(tenant: str, look: "ServerLook", dropped: str, *, own_storage: bool) -> list[Finding]:
+def _tables(tenant: str, look: "ServerLook", dropped: str) -> Finding:
     tables = {
         "agent_memories": look.has_agent_memories or bool(dropped),
         "workspaces": look.has_workspaces,
         "workspace_auth_tokens": look.has_tokens,
     }
     absent = [table for table, there in tables.items() if not there]
-    found = [
-        finding(
-            tenant,
-            "legacy tables",
-            not absent,
-            f"missing: {', '.join(absent)}" if absent else dropped or "all there",
-            "is DATABASE_URL the tenant's database? workspace-server creates these tables"
-            + (
-                ""
-                if look.has_cutover
-                else "; a tenant that was retired has no agent_memories either, and needs no daemon"
-            ),
-        ),
-        _pgvector(tenant, look),
-    ]
-    if own_storage:
-        there = look.has_plugin_tables
-        remedy = (
-            "start the plugin once, so that it creates them; or set MEMORY_PLUGIN_DATABASE_URL (none: contract only)"
-        )
-        words = "in schema memory_plugin" if there else "not in this database"
-        found.append(finding(tenant, "plugin tables", there, words, remedy, otherwise="warn"))
-    return found
-
-
-def _pgvector(tenant: str, look: "ServerLook") -> Finding:
-    if look.pgvector_schema is not None:
-        return finding(tenant, "pgvector", True, f"{look.pgvector_version} in schema {look.pgvector_schema}", "")
-    if look.pgvector_available:
-        words, remedy = "available but not created", "create extension vector"
-    else:
-        major = look.version_num // 10_000
-        words = "not installed on the server"
-        remedy = f"on the server: apt-get install postgresql-{major}-pgvector; then: create extension vector"
-    return Finding(tenant, "pgvector", "fail", f"{words}: a plugin that needs it will not start", remedy)
+    return finding(
+        tenant,
+        "legacy tables",
+        not absent,
+        f"missing: {', '.join(absent)}" if absent else dropped or "all there",
+        "is DATABASE_URL the tenant's database? workspace-server creates these tables"
+        + ("" if look.has_cutover else "; a tenant that was retired has no agent_memories either, and needs no daemon"),
+    )
 
 
 async def _rights(tenant: str, database: "Database", expected: Expected) -> list[Finding]:
     from cutover.stores.inspection import missing_rights
 
-    lacking = await missing_rights(database, own_storage=expected.own_storage, kv=expected.kv)
+    here = expected.own_storage and not expected.plugin_elsewhere
+    lacking = await missing_rights(database, own_storage=here, kv=expected.kv)
     words = (
         f"{len(lacking)} are missing, of those that the way to A4 takes" if lacking else "all that the way to A4 takes"
     )
     return [finding(tenant, "rights", not lacking, words, "; ".join(lacking))]
-
-
-async def _strays(tenant: str, database: "Database", look: "ServerLook") -> list[Finding]:
-    from cutover.stores.inspection import count_strays
-
-    rows = await count_strays(database, look, timeout=SECONDS - 1)
-    shown = "an unknown number of rows" if rows is None else f"{rows} rows"
-    tables = [f"public.memory_{each}" for each in look.stray_tables]
-    away = "; ".join(f"alter table {each} rename to {each.removeprefix('public.')}_stray" for each in tables)
-    return [
-        finding(
-            tenant,
-            "strays in public",
-            rows == 0,
-            f"{shown} in {' and '.join(tables) or 'public.memory_*'}, where the plugin does not look"
-            if rows != 0
-            else "none",
-            f"if a plugin writes there, mend its search_path first; then: {away}",
-            otherwise="warn" if rows is None else "fail",
-        )
-    ]

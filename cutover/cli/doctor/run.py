@@ -68,6 +68,7 @@ def _of_tenant(settings: "Settings", tenant: "TenantSettings", now: Callable[[],
     expected = database.Expected(
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
         own_storage=tenant.plugin_database_url != "none",
+        plugin_elsewhere=tenant.plugin_database_url not in (None, "none"),
         config_hash=settings.config_hash(name)[:12],
         settings=settings.compared(name),
         sweep_interval=settings.sweep_interval,

@@ -7,6 +7,7 @@ from cutover.cli.doctor.finding import Finding, finding
 
 if TYPE_CHECKING:
     from cutover.stores.database import Database
+    from cutover.stores.inspection import ServerLook
     from cutover.tenant_settings import TenantSettings
 
 SECONDS = 4.0
@@ -14,15 +15,17 @@ _HOME = "memory_plugin"
 
 
 async def look(tenant: "TenantSettings") -> AsyncIterator[Finding]:
-    """Findings about the search path, the type `vector` and our rights; raises the errors of `Database`."""
+    """Findings about the search path, and with a URL of its own about all else there. Raises the errors of `Database`."""
     from cutover.stores.database import Database
+    from cutover.stores.inspection import look_at_server
     from cutover.stores.plugin_database import plugin_database_url
     from cutover.tenant_settings import masked_url
 
     name, url = tenant.name, plugin_database_url(tenant.database_url, tenant.plugin_database_url)
     if url is None:
         words = "MEMORY_PLUGIN_DATABASE_URL=none: the plugin's database is out of reach, sweeps go through the contract"
-        yield Finding(name, "search path", "skip", words)
+        for check in ("search path", "pgvector", "plugin tables", "strays in public"):
+            yield Finding(name, check, "skip", words)
         return
     database = await Database.connect(
         url,
@@ -33,8 +36,11 @@ async def look(tenant: "TenantSettings") -> AsyncIterator[Finding]:
     )
     try:
         yield await _search_path(name, masked_url(url), database, derived=not tenant.plugin_database_url)
-        if tenant.plugin_database_url:  # else the check `rights` looks at these tables, too
+        if tenant.plugin_database_url:  # else the database is the tenant's, where all this is looked at anyway
             yield await _rights(name, database)
+            server = await look_at_server(database, timeout=SECONDS)
+            for one in (*catalogue(name, server), *await strays(name, database, server)):
+                yield one
     finally:
         await database.close(timeout=1.0)
 
@@ -86,3 +92,45 @@ async def _rights(tenant: str, database: "Database") -> Finding:
         "; ".join(dict.fromkeys(one.remedy for one in lacking)),
         otherwise="fail" if reads else "warn",
     )
+
+
+def catalogue(tenant: str, look: "ServerLook") -> list[Finding]:
+    """What the plugin needs in its database: the type `vector`, and its tables. `look`: at that database."""
+    there = look.has_plugin_tables
+    remedy = "start the plugin once, so that it creates them; or set MEMORY_PLUGIN_DATABASE_URL (none: contract only)"
+    words = f"in schema {_HOME}" if there else "not in this database"
+    return [_pgvector(tenant, look), finding(tenant, "plugin tables", there, words, remedy, otherwise="warn")]
+
+
+def _pgvector(tenant: str, look: "ServerLook") -> Finding:
+    if look.pgvector_schema is not None:
+        return finding(tenant, "pgvector", True, f"{look.pgvector_version} in schema {look.pgvector_schema}", "")
+    if look.pgvector_available:
+        words, remedy = "available but not created", "create extension vector"
+    else:
+        major = look.version_num // 10_000
+        words = "not installed on the server"
+        remedy = f"on the server: apt-get install postgresql-{major}-pgvector; then: create extension vector"
+    return Finding(tenant, "pgvector", "fail", f"{words}: a plugin that needs it will not start", remedy)
+
+
+async def strays(tenant: str, database: "Database", look: "ServerLook") -> list[Finding]:
+    """Rows that a plugin with a wrong search path left in `public`."""
+    from cutover.stores.inspection import count_strays
+
+    rows = await count_strays(database, look, timeout=SECONDS - 1)
+    shown = "an unknown number of rows" if rows is None else f"{rows} rows"
+    tables = [f"public.memory_{each}" for each in look.stray_tables]
+    away = "; ".join(f"alter table {each} rename to {each.removeprefix('public.')}_stray" for each in tables)
+    return [
+        finding(
+            tenant,
+            "strays in public",
+            rows == 0,
+            f"{shown} in {' and '.join(tables) or 'public.memory_*'}, where the plugin does not look"
+            if rows != 0
+            else "none",
+            f"if a plugin writes there, mend its search_path first; then: {away}",
+            otherwise="warn" if rows is None else "fail",
+        )
+    ]
