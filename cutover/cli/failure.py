@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from cutover.cli.verb import NeedsYes
+from cutover.cli.visible import visible
 from cutover.domain.errors import (
     BadSetting,
     CutoverError,
@@ -42,21 +43,21 @@ def explain(error: CutoverError) -> str:
     A wrong setting is one line, which names the variable and an example already.
     """
     if isinstance(error, BadSetting):
-        return f"cutover: {error.message}"
+        return visible(f"cutover: {error.message}")
     what, why = error.message, getattr(error, "why", "")
     if not why:
         what, _, why = what.partition(": ")  # our messages say what, then why
     points = [f"    - {point}" for point in getattr(error, "points", ())]
     next_step = f"  next: {error.next_step or 'cutover doctor'}"
     lines = [f"error: {what}", *([f"  why: {why}"] if why else []), *points, next_step]
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def misused(error: click.ClickException) -> str:
     """What an operator reads who gave a verb something wrong, or nobody's yes to a change."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "cutover"
-    why = " ".join(error.format_message().split()).rstrip(".")
+    why = visible(" ".join(error.format_message().split()).rstrip("."))
     if isinstance(error, NeedsYes):
         return f"error: nothing was changed\n  why: {why}\n  next: give --yes"
     return f"error: `{command}` was called wrongly\n  why: {why}\n  next: {command} --help"

@@ -13,6 +13,7 @@ import click
 
 from cutover.cli.complete import tenants
 from cutover.cli.verb import NeedsYes, can_be_asked
+from cutover.cli.visible import is_visible, visible, visible_json
 
 FORMS = ("table", "json", "yaml", "tsv")
 NARROW = 112
@@ -49,13 +50,14 @@ def yes_option(command: C) -> C:
 def emit(data: Row | Sequence[Row], form: str, columns: Sequence[str] = ()) -> None:
     """Write one record or several to stdout. `columns` picks and orders a table's; other forms hold everything."""
     if form == "json":
-        click.echo(json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=_told, ensure_ascii=False))
+        text = json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=_told, ensure_ascii=False)
+        click.echo(visible_json(text))
     elif form == "yaml":
         import yaml
 
-        click.echo(
-            yaml.safe_dump(json.loads(json.dumps(data, default=_told)), sort_keys=False, allow_unicode=True), nl=False
-        )
+        text = json.dumps(data, default=_told, ensure_ascii=False)
+        plain = is_visible(text)  # else everything that is not ASCII is escaped, as YAML does it
+        click.echo(yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=plain), nl=False)
     else:
         _emit_rows(data, form, columns)
 
@@ -73,6 +75,7 @@ def _emit_rows(data: Row | Sequence[Row], form: str, columns: Sequence[str]) -> 
         rows = [flatten(row) for row in data]
         columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    columns = [_cell(column) for column in columns]
     if form == "tsv":
         for line in (columns, *cells):
             click.echo("\t".join(line))
@@ -118,7 +121,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < _EXACT else f"{value:g}"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text.replace("\t", " ").replace("\n", " ").replace("\r", " ") or "-"
+    return visible(text.replace("\t", " ").replace("\n", " ").replace("\r", " ")) or "-"
 
 
 def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -148,6 +151,7 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 def say(words: str, colour: str | None = None) -> None:
     """A line of words on stderr; coloured on a terminal unless NO_COLOR is set."""
+    words = visible(words)
     coloured = colour is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     click.echo(click.style(words, fg=colour) if coloured else words, err=True)
 

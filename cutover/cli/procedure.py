@@ -11,6 +11,7 @@ from cutover.cli.failure import DIVERGENT, CommandFailed
 from cutover.cli.moments import short
 from cutover.cli.output import emit, output_option, say, tenant_option
 from cutover.cli.verb import Group
+from cutover.cli.visible import visible
 
 if TYPE_CHECKING:
     from cutover.cli.ops_client import Ops
@@ -65,7 +66,7 @@ def show(name: str, version: int | None, tenant: str | None, form: str) -> None:
         told = _one(ops, name, version)
     if form == "table":
         say(f"{told['name']} version {told['version']}, {told['package']}, sha256 {told['hash']}\n")
-        click.echo(told["body"], nl=False)
+        click.echo(visible(told["body"]), nl=False)
     else:
         emit(told, form)
 
@@ -102,7 +103,7 @@ def diff(name: str, old: int | None, new: int | None, tenant: str | None, form: 
     )
     if form == "table":
         for line in lines:
-            click.echo(line)
+            click.echo(visible(line))
     else:
         emit({"name": name, "from": before["version"], "to": after["version"], "same": not lines, "diff": lines}, form)
     if lines:

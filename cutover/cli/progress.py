@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from cutover.cli.output import say
+from cutover.cli.visible import visible
 
 
 class Interrupted(click.Abort):
@@ -41,7 +42,7 @@ class ProgressLine:
         """`news`: what has to change for another line where lines do not move. Default: the line."""
         if self.moving:
             # A line that wraps could not be drawn over.
-            self._draw(line[: shutil.get_terminal_size().columns - 1])
+            self._draw(visible(line)[: shutil.get_terminal_size().columns - 1])
         elif (now := line if news is None else news) != self._last:
             say(line)
             self._last = now
@@ -49,7 +50,7 @@ class ProgressLine:
     def end(self, line: str = "") -> None:
         """`line` stays behind; nothing does where there is none."""
         if self.moving:
-            self._draw(f"{line}\n" if line else "")
+            self._draw(f"{visible(line)}\n" if line else "")
         elif line and line != self._last:
             say(line)
 

@@ -11,6 +11,7 @@ import click
 from cutover import __version__
 from cutover.cli.failure import exit_code, explain, misused
 from cutover.cli.verb import Group
+from cutover.cli.visible import visible
 from cutover.domain.errors import CutoverError
 
 # name -> (module of this package, function in it, help line)
@@ -85,7 +86,7 @@ class Verbs(Group):
             return wrong.exit_code
         except (click.Abort, KeyboardInterrupt) as ended:
             words = getattr(ended, "words", "")
-            click.echo(f"interrupted: {words}" if words else "interrupted", err=True)
+            click.echo(visible(f"interrupted: {words}") if words else "interrupted", err=True)
             return 130
         except CutoverError as error:
             click.echo(explain(error), err=True)

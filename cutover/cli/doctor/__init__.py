@@ -16,6 +16,7 @@ from cutover.cli.doctor.finding import EVERYBODY, SIGNS, Finding, by_severity
 from cutover.cli.failure import ERROR
 from cutover.cli.output import emit, output_option, say, tenant_option
 from cutover.cli.verb import Verb
+from cutover.cli.visible import visible
 
 COLUMNS = ("status", "tenant", "check", "found", "remedy")
 _INDENT = " " * 6
@@ -67,9 +68,9 @@ def _tell(unwell: list[Finding], well: list[Finding]) -> None:
         sign = click.style(one.status, fg=SIGNS[one.status], bold=True) if coloured else one.status
         about = "" if one.tenant == EVERYBODY else f"  (tenant {one.tenant})"
         click.echo(f"{sign}  {one.check}{about}")
-        click.echo(textwrap.fill(one.found, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+        click.echo(textwrap.fill(visible(one.found), width, initial_indent=_INDENT, subsequent_indent=_INDENT))
         if one.remedy:
-            click.echo(f"{_INDENT}next: {one.remedy}")
+            click.echo(f"{_INDENT}next: {visible(one.remedy)}")
     elsewhere = {one.check for one in unwell}  # of another tenant, say
     names = ", ".join(dict.fromkeys(one.check for one in well if one.check not in elsewhere)) or "nothing"
     click.echo(textwrap.fill(f"pass  {names}", width, subsequent_indent=_INDENT, break_on_hyphens=False))
