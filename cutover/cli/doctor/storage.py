@@ -15,7 +15,7 @@ _HOME = "memory_plugin"
 
 
 async def look(tenant: "TenantSettings") -> AsyncIterator[Finding]:
-    """Findings about the search path, and with a URL of its own about all else there. Raises the errors of `Database`."""
+    """Findings about the search path, and with a URL of its own about all else there. Raises what `Database` does."""
     from cutover.stores.database import Database
     from cutover.stores.inspection import look_at_server
     from cutover.stores.plugin_database import plugin_database_url
