@@ -3,6 +3,9 @@ other, and the alert goes when the condition does.
 
 One daemon serves five tenants, so five conditions are planted at once, twice, and "no other" is asked per tenant, over
 the whole round. The rules are ours with every duration divided by `FASTER` (`tests/alert_rules.py`).
+
+Left to promtool's tests (`alerts/tests/`) is CutoverConfigDisagreement: its ten minutes are half a minute here, and it
+takes a second daemon from the start, whose tenant could be planted with nothing else.
 """
 
 import asyncio
@@ -55,6 +58,10 @@ ROUNDS: tuple[Mapping[str, str], ...] = (
     },
 )
 """By round, which alert each tenant is for: in that round no other may fire for it."""
+AFTERWARDS: Mapping[str, str] = {"frozen": "CutoverFreezeBroken"}
+"""Planted in the last round as soon as that tenant's own alert, which ends by itself, has fired."""
+AT_REST: Mapping[str, str] = {"rows": "CutoverAuditBroken"}
+"""Planted while the daemon is gone: it looks when it starts, and then every hour, so this one is not seen to clear."""
 
 
 @dataclass(slots=True)
@@ -98,6 +105,8 @@ _NAMES = {
     "CutoverBypassWriterSeen": "bypass",
     "CutoverFrozenTableWritten": "write",
     "CutoverFrozenTableRead": "read",
+    "CutoverFreezeBroken": "thaw",
+    "CutoverAuditBroken": "forge",
 }
 
 
@@ -213,6 +222,20 @@ class Conditions:
     async def read(self, tenant: Tenant) -> None:
         """psql reads it."""
         await tenant.execute("SELECT count(*) FROM agent_memories")
+
+    async def thaw(self, tenant: Tenant) -> None:
+        """The table's owner switches the freeze off."""
+        await tenant.execute("ALTER TABLE agent_memories DISABLE TRIGGER cutover_freeze")
+
+    async def mend_thaw(self, tenant: Tenant) -> None:
+        status, told = await tenant.control.call("POST", "/api/v1/phase/refreeze", {"reason": "a test"})
+        assert status == 200, told
+
+    async def forge(self, tenant: Tenant) -> None:
+        """The schema's owner changes who took a step. The next start of a daemon looks."""
+        await tenant.execute("ALTER TABLE cutover.phase_event DISABLE TRIGGER ALL")
+        await tenant.execute("UPDATE cutover.phase_event SET actor = 'eve' WHERE seq = 1")
+        await tenant.execute("ALTER TABLE cutover.phase_event ENABLE TRIGGER ALL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,10 +360,15 @@ async def test_each_planted_condition_sets_off_its_alert_and_no_other_and_it_cle
         fired: dict[str, set[str]] = {}
         for wanted in ROUNDS:
             await conditions.plant(wanted)
+            more = AFTERWARDS if wanted is ROUNDS[-1] else {}
+            await seen.until_firing({tenant: wanted[tenant] for tenant in more}, PATIENCE)
+            await conditions.plant(more)
             await seen.until_firing(wanted, PATIENCE)
+            await seen.until_firing(more, PATIENCE)
             await conditions.mend(wanted)
+            await conditions.mend(more)
             await seen.until_only({}, PATIENCE)
-            for tenant, name in wanted.items():
+            for tenant, name in (*wanted.items(), *more.items()):
                 fired.setdefault(tenant, set()).add(name)
             # Of no tenant is only a daemon that does not answer in time, which a busy machine may bring about.
             told = {tenant: names for tenant, names in (await seen.ever_fired()).items() if tenant}
@@ -349,5 +377,6 @@ async def test_each_planted_condition_sets_off_its_alert_and_no_other_and_it_cle
         # A daemon that is gone takes everything it told with it; only its absence is told.
         seen.daemon.child.kill()
         await seen.until_only({"": {"CutoverDaemonAbsent"}}, PATIENCE)
+        await conditions.plant(AT_REST)
         await seen.daemon.child.start()
-        await seen.until_only({}, PATIENCE)
+        await seen.until_only({tenant: {name} for tenant, name in AT_REST.items()}, PATIENCE)
