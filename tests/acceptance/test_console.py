@@ -79,6 +79,8 @@ class Watched:
 
     page: Page
     origin: str
+    refusals: tuple[int, ...] = ()
+    """Answers that the test brings about: the browser puts every one of them on its console."""
     wrong: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
@@ -94,7 +96,8 @@ class Watched:
         )
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        refused = re.search(r"responded with a status of (\d+)", message.text)
+        if message.type in ("error", "warning") and not (refused and int(refused[1]) in self.refusals):
             self.wrong.append(message.text)
 
     def _ours(self, url: str) -> None:
@@ -226,13 +229,17 @@ def test_a_certificate_is_approved_by_keyboard_alone_and_by_the_name_of_the_toke
                 break
         keyboard.press("Enter")
         expect(page.get_by_label("Admin token", exact=True)).to_be_focused()
+        trouble = page.get_by_role("alert")
+        keyboard.type("a token — pasted from a letter")
+        keyboard.press("Enter")
+        expect(trouble).to_contain_text("The token was not sent.")
+        watched.refusals = (401, 409)
+        keyboard.press("Control+A")
         keyboard.type("wrong")
         keyboard.press("Enter")
-        trouble = page.get_by_role("alert")
         expect(trouble).to_contain_text("The token was not taken.")
         expect(trouble).to_contain_text("invalid admin token")
         expect(trouble).to_contain_text("Next: send")
-        watched.wrong.clear()  # the browser puts every 401 on its console
         keyboard.press("Control+A")
         keyboard.type(PEOPLE["ada"])
         keyboard.press("Enter")
@@ -254,7 +261,6 @@ def test_a_certificate_is_approved_by_keyboard_alone_and_by_the_name_of_the_toke
         expect(trouble).to_contain_text("cutover phase certificates")
         keyboard.press("Escape")
         expect(page.get_by_role("button", name="Approve…")).to_be_focused()
-        watched.wrong.clear()
         kept_nowhere(page, PEOPLE["ada"])
         page.locator("#session").click()
         expect(page.locator("#session")).to_have_text("Sign in…")
@@ -353,10 +359,13 @@ def test_a_sweep_is_started(browser: Browser, running: Served) -> None:
         watched.behaved()
 
 
-def test_a_certificate_is_asked_for_and_a_closed_gate_says_what_closes_it(browser: Browser, running: Served) -> None:
+def test_a_certificate_is_asked_for_and_a_closed_gate_says_what_closes_it_also_when_the_dialog_is_gone(
+    browser: Browser, running: Served
+) -> None:
     phase_is(running, "A2")
     with open_page(browser, running) as watched:
         page = watched.page
+        watched.refusals = (409,)
         page.get_by_role("button", name="Certify A3…").click()
         sign_in(page, "edsger")
         page.get_by_role("button", name="Certify", exact=True).click()
@@ -364,8 +373,50 @@ def test_a_certificate_is_asked_for_and_a_closed_gate_says_what_closes_it(browse
         expect(trouble).to_contain_text("the gate of A3 is closed by")
         expect(trouble.locator("li").first).to_contain_text("backfill: ")
         expect(trouble.locator("code")).to_contain_text("cutover ")
+        held: list[Route] = []
+        page.route("**/phase/certify", lambda route: held.append(route))
+        page.get_by_role("button", name="Certify", exact=True).click()
+        until(page, lambda: bool(held), "the request")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+        expect(page.get_by_role("heading", name="Certify A3")).to_be_visible()
+        # A browser may close it all the same, at a second Escape: what it came to must not land in the next dialog.
+        page.evaluate("document.getElementById('ask').close()")
+        page.get_by_role("button", name="Start a sweep…").click()
+        held[0].continue_()
+        expect(page.locator("#note")).to_contain_text("the gate of A3 is closed by")
+        expect(page.get_by_role("heading", name="Start a sweep")).to_be_visible()
+        expect(trouble).to_have_text("")
+        expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
         page.get_by_role("button", name="Cancel").click()
-        watched.wrong.clear()
+        watched.behaved()
+
+
+def test_a_dialog_that_the_tenant_has_outrun_sends_nothing(browser: Browser, running: Served) -> None:
+    phase_is(running, "A2")
+    with open_page(browser, running) as watched:
+        page = watched.page
+        page.locator("#gate-A2 > summary").click()
+        page.get_by_role("button", name="Roll back to A1…").click()
+        sign_in(page, "ada")
+        page.get_by_label("Reason, for the record").fill("what I saw is long gone")
+        page.get_by_label("Type A1 to go back to it").fill("A1")
+        post(running, "phase/rollback", {"reason": "a colleague", "target": "A1"})
+        post(running, "phase/promote", {"reason": "a colleague, once more", "target": "A2"})
+        told = get(running, "phase")
+        expect(page.get_by_role("alert")).to_contain_text("The tenant changed meanwhile.")
+        expect(page.get_by_role("alert")).to_contain_text(f"It is in A2 now, epoch {told['epoch']}.")
+        expect(page.get_by_role("button", name="Roll back to A1", exact=True)).to_be_disabled()
+        page.get_by_label("Type A1 to go back to it").press("Enter")
+        # Even one that is sent all the same names the epoch that was shown, and is refused.
+        sent: list[Any] = []
+        page.on("request", lambda request: sent.append(request.post_data_json) if request.method == "POST" else None)
+        watched.refusals = (409,)
+        page.evaluate("document.querySelector('#ask button[type=submit]').disabled = false")
+        page.get_by_role("button", name="Roll back to A1", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("Not now.")
+        assert [each["expected_epoch"] for each in sent] == [told["epoch"] - 2]
+        assert get(running, "phase") == told
         watched.behaved()
 
 
@@ -417,10 +468,17 @@ def test_where_the_stream_is_refused_the_page_asks_again_and_again(browser: Brow
         expect(page.locator("#link")).to_have_text("refreshed every 5 s")
         shown = page.locator("#drift time").inner_text()
         expect(page.locator("#drift time")).not_to_have_text(shown)
+        # A proxy that wants a login answers 200 as well.
+        login = f"{running.daemon.at.ops}/"
+        page.route(login, lambda route: route.fulfill(body="<main id=main><h1>Log in</h1></main>"))
+        expect(page.locator("#link")).to_contain_text("what you see is old")
+        expect(page.locator("#answer-phase .short")).to_be_visible()
+        page.unroute(login)
         page.unroute("**/api/events")
+        expect(page.locator("#link")).to_have_text("live")
 
 
-def test_a_daemon_with_open_consoles_ends_promptly_and_the_page_says_that_it_is_gone(
+def test_the_page_says_that_its_daemon_hangs_and_that_it_is_gone_and_a_daemon_with_open_consoles_ends_promptly(
     browser: Browser, running: Served
 ) -> None:
     second = running.another_daemon("leaving")
@@ -438,6 +496,14 @@ def test_a_daemon_with_open_consoles_ends_promptly_and_the_page_says_that_it_is_
     page = context.new_page()
     page.goto(second.at.ops)
     expect(page.locator("#link")).to_have_text("live")
+    second.child.pause()  # it takes connections and says nothing
+    try:
+        expect(page.locator("#link")).to_have_text(re.compile(r"nothing heard for \d+ s: what you see is old"))
+        assert page.locator("main").evaluate("(each) => getComputedStyle(each).filter") == "grayscale(1)"
+    finally:
+        second.child.resume()
+    expect(page.locator("#link")).to_have_text("live")
+    assert page.locator("main").evaluate("(each) => getComputedStyle(each).filter") == "none"
     with httpx.stream("GET", f"{second.at.ops}/api/events", timeout=PATIENCE) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("retry:")

@@ -1,7 +1,7 @@
 // The page's script. What is shown comes whole from the daemon; this keeps it current and makes the buttons work.
 
 import { begin } from "./actions.js";
-import { askToken, close } from "./dialog.js";
+import { askToken, close, moved, onLate } from "./dialog.js";
 import { follow } from "./live.js";
 import { morph } from "./morph.js";
 import { Trouble, forget, onChange, who } from "./session.js";
@@ -18,22 +18,25 @@ function say(words) {
   requestAnimationFrame(() => (said.textContent = words));
 }
 
+// Whether `text` was a page of ours.
 function shown(text) {
   const main = document.getElementById("main");
   const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("main");
-  if (!fresh) return;
+  if (fresh?.dataset.spoken === undefined) return false;
   const before = main.dataset.spoken;
   const focused = document.activeElement;
   morph(main, fresh);
   if (main.dataset.spoken !== before) say(main.dataset.spoken);
   if (focused && focused !== document.body && !focused.isConnected) main.focus({ preventScroll: true });
+  moved(main.dataset.epoch, main.dataset.phase);
+  return true;
 }
 
 function state(kind, words, loud = false) {
   const changed = link.className !== `link ${kind}`;
   if (changed) link.className = `link ${kind}`;
-  // While nothing is heard the first moment counts, not the last.
-  if (changed || kind !== "lost") if (link.textContent !== words) link.textContent = words;
+  if (link.textContent !== words) link.textContent = words;
+  document.body.toggleAttribute("data-lost", kind === "lost");
   if (changed && loud) say(words);
 }
 
@@ -49,9 +52,10 @@ function done(words) {
 
 function refused(error) {
   if (!(error instanceof Trouble)) throw error;
-  close();
   done([error.message, error.why, error.next && `Next: ${error.next}`].filter(Boolean).join(" "));
 }
+
+onLate(refused);
 
 onChange((name) => {
   if (!session) return;
@@ -69,7 +73,7 @@ session?.addEventListener("click", () => {
     forget();
     done("Signed out: the token is forgotten.");
   } else {
-    askToken(document.body.dataset.base, async () => {
+    askToken(document.body.dataset.base, () => {
       close();
       say(`Signed in as ${who()}.`);
     });

@@ -1,20 +1,40 @@
 // Keeps the page up to date: by server-sent events, and by asking for the page while there are none.
 //
-// The stream is closed while nobody looks (a hidden tab): browsers open only a few connections to one address.
+// The stream is closed while nobody looks (a hidden tab): browsers open only a few connections to one address. Nothing is
+// waited for without end: a daemon that hangs takes connections and says nothing.
 
 const POLL = 5000;
 const AGAIN = 30000;
-const SILENCE = 25000; // the daemon's heart beats every 10 s
+const SILENCE = 16000; // the daemon's heart beats every 10 s
+const DEADLINE = 5000;
 
 export function follow(url, shown, said) {
   let source = null;
   let polling = 0;
   let again = 0;
   let watchdog = 0;
+  let last = performance.now();
+  let lost = false;
 
-  function heard() {
+  function watch() {
     clearTimeout(watchdog);
-    watchdog = setTimeout(poll, SILENCE);
+    watchdog = setTimeout(silent, SILENCE);
+  }
+
+  function heard(kind, words) {
+    last = performance.now();
+    lost = false;
+    said(kind, words);
+  }
+
+  function missed() {
+    lost = true;
+    said("lost", `nothing heard for ${Math.round((performance.now() - last) / 1000)} s: what you see is old`, true);
+  }
+
+  function silent() {
+    missed();
+    poll();
   }
 
   function stop() {
@@ -30,16 +50,15 @@ export function follow(url, shown, said) {
       return;
     }
     source = new EventSource(url);
-    heard();
-    source.addEventListener("open", heard);
+    watch();
     source.addEventListener("beat", () => {
-      heard();
-      said("live", "live");
+      watch();
+      heard("live", "live");
     });
     source.addEventListener("page", (event) => {
-      heard();
-      said("live", "live");
-      shown(JSON.parse(event.data));
+      watch();
+      if (shown(JSON.parse(event.data))) heard("live", "live");
+      else missed();
     });
     source.addEventListener("bye", poll);
     source.addEventListener("error", poll);
@@ -53,15 +72,18 @@ export function follow(url, shown, said) {
 
   async function ask() {
     try {
-      const answer = await fetch(location.pathname, { cache: "no-store" });
+      const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(DEADLINE) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const page = await answer.text();
       if (source) return; // a stream came first, and what it says is newer
-      shown(page);
-      said("polling", "refreshed every 5 s");
+      // Somebody else may answer in the daemon's place, with a page of their own: a proxy that wants a login.
+      if (!shown(page)) throw new Error("this is not the console");
+      const back = lost;
+      heard("polling", "refreshed every 5 s");
+      if (back && url && !document.hidden) return listen();
     } catch {
       if (source) return;
-      said("lost", `no answer since ${new Date().toLocaleTimeString()}: what you see is old`, true);
+      missed();
     }
     clearTimeout(polling);
     if (!source && !document.hidden) polling = setTimeout(ask, POLL);

@@ -2,6 +2,8 @@
 // cookie and no address; it is gone with the page, when it is refused, and after a quarter of an hour without use.
 
 const IDLE = 15 * 60 * 1000;
+const READING = 10000;
+const CHANGING = 120000; // a step waits for what is under way
 
 let token = "";
 let name = "";
@@ -45,7 +47,8 @@ export async function call(method, path, body, offered = token) {
   let answer;
   let told;
   try {
-    answer = await fetch(path, { method, headers, cache: "no-store", body: body === undefined ? body : JSON.stringify(body) });
+    const signal = AbortSignal.timeout(method === "GET" ? READING : CHANGING);
+    answer = await fetch(path, { method, headers, signal, cache: "no-store", body: body === undefined ? body : JSON.stringify(body) });
     told = await answer.json();
   } catch {
     throw new Trouble(
@@ -61,6 +64,10 @@ export async function call(method, path, body, offered = token) {
 }
 
 export async function signIn(base, offered) {
+  if (!/^[\x21-\x7e]+$/.test(offered)) {
+    const why = "It has a blank or a character outside of ASCII, which a browser cannot send in a header.";
+    throw new Trouble("The token was not sent.", why, "copy the token once more, or use the command line");
+  }
   const told = await call("GET", `${base}/api/v1/whoami`, undefined, offered);
   token = offered;
   name = told.name;
