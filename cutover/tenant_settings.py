@@ -45,6 +45,15 @@ class TenantSettings:
     default: bool = False
     kv: bool | None = None
     """None: as `CUTOVER_KV` says."""
+    database_from: str = "env:DATABASE_URL"
+    """Where `database_url` was read from: `env:NAME`, `file:/path`, or the URL as it stands in the tenants file."""
+
+    def database_in_shell(self) -> str:
+        """The URL of the database as a word for a shell, without the secret in it."""
+        kind, _, where = self.database_from.partition(":")
+        if kind == "env":
+            return f'"${where}"'
+        return f'"$(cat {shlex.quote(where)})"' if kind == "file" else shlex.quote(masked_url(self.database_from))
 
     def redacted(self) -> dict[str, Any]:
         """For printing and for the configuration's hash: no password, no command line."""
@@ -261,4 +270,5 @@ def _tenant(entry: Mapping[str, Any], number: int, environ: Mapping[str, str]) -
         plugin_command=None if command is None else tuple(shlex.split(str(command))),
         default=default,
         kv=None if kv is None else kv == "on",
+        database_from=str(entry["database_url"]),
     )

@@ -4,6 +4,9 @@ Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 error, 2 usage or sett
 4 unreachable, 130 interrupted.
 """
 
-from cutover.cli.root import main
+try:
+    from cutover.cli.root import main
+except KeyboardInterrupt:  # Ctrl-C before anything has begun
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

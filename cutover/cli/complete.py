@@ -44,10 +44,10 @@ def procedures(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def _asked(ctx: click.Context, incomplete: str, ask: Callable[["Ops"], list[tuple[str, str]]]) -> list[CompletionItem]:
     from cutover.cli.ops_client import Ops
-    from cutover.domain.errors import CutoverError
 
     found: list[tuple[str, str]] = []
-    with suppress(CutoverError, OSError), Ops(tenant=_tenant(ctx), timeout=_AT_ONCE) as ops:
+    # Whatever goes wrong: words in the middle of a command line that somebody types are worse than no help.
+    with suppress(Exception), Ops(tenant=_tenant(ctx), timeout=_AT_ONCE) as ops:
         found = ask(ops)
     return [CompletionItem(value, help=words or None) for value, words in found if value.startswith(incomplete)]
 

@@ -52,6 +52,9 @@ def healthcheck(ready: bool, timeout: float) -> None:
         ) from None
     if status != 200:
         raise CommandFailed(f"{path} answered {status}", _reason(body), "cutover status", 1)
+    if not _is_ours(body):
+        why = f"{path} at {url} answers as somebody else would: that is not cutover's ops face"
+        raise CommandFailed("the daemon was not found there", why, "check CUTOVER_OPS_URL", 1)
     say("ok")
 
 
@@ -69,6 +72,14 @@ def _ask(url: str, path: str, timeout: float) -> tuple[int, bytes]:
         return response.status, response.read(65_536)
     finally:
         connection.close()
+
+
+def _is_ours(body: bytes) -> bool:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("status") in ("pass", "warn")
 
 
 def _reason(body: bytes) -> str:

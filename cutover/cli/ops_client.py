@@ -11,14 +11,29 @@ from urllib.parse import quote
 
 import httpx
 
-from cutover.cli.failure import DIVERGENT, ERROR, UNREACHABLE, CommandFailed
+from cutover.cli.failure import DIVERGENT, ERROR, UNREACHABLE, USAGE, CommandFailed
 from cutover.cli.ops_url import DEFAULT_URL, environment, ops_url
 
 _NO_SUCH_TENANT = "no such tenant"
+_NO_DEFAULT = "this daemon has no default tenant"
 
 
 class _NoAnswer(CommandFailed):
     """The call was sent, and no answer came in time."""
+
+
+class Unreadable(CommandFailed):
+    """Somebody answered who is not the daemon, or another version of it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("the daemon's answer cannot be read", why, "check CUTOVER_OPS_URL")
+
+
+class _Told(dict[str, Any]):
+    """An object of an answer. A member that our daemon always tells and this one does not is a failure in words."""
+
+    def __missing__(self, key: str) -> Any:
+        raise Unreadable(f"it has no {key!r}: is this cutover's ops face, and of this version?")
 
 
 class Ops:
@@ -109,11 +124,14 @@ class Ops:
 
 
 def _json(response: httpx.Response) -> Any:
+    path = response.url.path
     try:
-        return response.json() if response.content else {}
-    except ValueError:
-        why = f"{response.url.path} did not answer with JSON: is this cutover's ops face?"
-        raise CommandFailed("the daemon's answer cannot be read", why, "check CUTOVER_OPS_URL") from None
+        told = response.json(object_hook=_Told) if response.content else _Told()
+    except (ValueError, RecursionError):
+        raise Unreadable(f"{path} did not answer with JSON: is this cutover's ops face?") from None
+    if not isinstance(told, _Told):
+        raise Unreadable(f"{path} answered with JSON that is no object: is this cutover's ops face?")
+    return told
 
 
 def _members(response: httpx.Response) -> dict[str, Any]:
@@ -135,6 +153,10 @@ def _refusal(response: httpx.Response) -> CommandFailed:
         step = "set CUTOVER_ADMIN_TOKEN to a token of this daemon (the daemon must have one set, too)"
     if response.status_code == 404:
         step = step or "cutover status (which tenants are there, and does this daemon have this verb?)"
+    if why == _NO_DEFAULT:
+        step = "name one with --tenant; `cutover status` shows which there are"
+    if why in (_NO_DEFAULT, _NO_SUCH_TENANT):
+        code = USAGE
     checks = told.get("checks") or []
     points = [f"{each['id']}: {each['reason']}{_remedy(each)}" for each in checks]
     return CommandFailed("the daemon refused", why, step or "cutover status", code, points=points)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from cutover.cli.complete import tenants
-from cutover.cli.verb import NeedsYes, can_be_asked
+from cutover.cli.verb import NeedsYes, can_be_asked, named
 from cutover.cli.visible import is_visible, visible, visible_json
 
 FORMS = ("table", "json", "yaml", "tsv")
@@ -50,16 +50,30 @@ def yes_option(command: C) -> C:
 def emit(data: Row | Sequence[Row], form: str, columns: Sequence[str] = ()) -> None:
     """Write one record or several to stdout. `columns` picks and orders a table's; other forms hold everything."""
     if form == "json":
-        text = json.dumps(data, indent=2 if sys.stdout.isatty() else None, default=_told, ensure_ascii=False)
+        text = json.dumps(_named(data), indent=2 if sys.stdout.isatty() else None, default=_told, ensure_ascii=False)
         click.echo(visible_json(text))
     elif form == "yaml":
         import yaml
 
-        text = json.dumps(data, default=_told, ensure_ascii=False)
+        text = json.dumps(_named(data), default=_told, ensure_ascii=False)
         plain = is_visible(text)  # else everything that is not ASCII is escaped, as YAML does it
         click.echo(yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=plain), nl=False)
     else:
-        _emit_rows(data, form, columns)
+        _emit_rows(_named(data), form, columns)
+
+
+_COMMANDS = ("next", "remedy")
+"""Members that are for people to type."""
+
+
+def _named(data: Any) -> Any:
+    """Where this call is for one tenant, the commands in `data` are so, too."""
+    if isinstance(data, Mapping):
+        return {
+            key: named(value) if key in _COMMANDS and isinstance(value, str) else _named(value)
+            for key, value in data.items()
+        }
+    return [_named(each) for each in data] if isinstance(data, list | tuple) else data
 
 
 def _told(value: Any) -> str:
@@ -151,7 +165,7 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 def say(words: str, colour: str | None = None) -> None:
     """A line of words on stderr; coloured on a terminal unless NO_COLOR is set."""
-    words = visible(words)
+    words = visible(named(words))
     coloured = colour is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     click.echo(click.style(words, fg=colour) if coloured else words, err=True)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from cutover.cli.output import say
+from cutover.cli.verb import named
 from cutover.cli.visible import visible
 
 
@@ -28,7 +29,7 @@ def interruptible(words: str) -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # the line that moved, and the ^C, stay as they are
-        raise Interrupted(words) from None
+        raise Interrupted(named(words)) from None
 
 
 class ProgressLine:

@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import click
 
 from cutover import __version__
-from cutover.cli.failure import exit_code, explain, misused
+from cutover.cli.failure import ERROR, CommandFailed, exit_code, explain, misused
 from cutover.cli.verb import Group
 from cutover.cli.visible import visible
 from cutover.domain.errors import CutoverError
@@ -92,9 +93,23 @@ class Verbs(Group):
             click.echo(explain(error), err=True)
             return exit_code(error)
         except BrokenPipeError:  # whoever read stdout has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             return 0
+        except OSError as error:  # a disk that is full, a terminal that is gone, a file that may not be read
+            _drop_output()
+            where = f" ({error.filename})" if error.filename else ""
+            why = f"{error.strerror or type(error).__name__}{where}"
+            step = "see what that says: is the disk full, or the file not ours?"
+            with suppress(OSError):
+                click.echo(explain(CommandFailed("the command could not be finished", why, step)), err=True)
+            return ERROR
         return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere: Python would complain about it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from cutover.cli.failure import UNREACHABLE, CommandFailed
 from cutover.cli.moments import age
 from cutover.cli.output import emit, flatten, output_option, say, tenant_option
 from cutover.cli.verb import Verb
@@ -39,9 +40,20 @@ def status(watch: bool, interval: float, tenant: str | None, form: str) -> None:
     """Show every tenant at a glance. `-o json` has everything the daemon tells."""
     from cutover.cli.ops_client import Ops
 
+    seen = False
     with Ops(tenant=tenant) as ops:
         while True:
-            told = [ops.get("/api/v1/status")] if tenant else _everyone(ops)
+            try:
+                told = [ops.get("/api/v1/status")] if tenant else _everyone(ops)
+                _ = [one["tenant"] for one in told]  # else it is somebody else who answers
+            except CommandFailed as error:
+                if not seen or error.exit_code != UNREACHABLE:
+                    raise
+                # It is being restarted, say; whoever watches wants to see it come back.
+                say(f"{time.strftime('%H:%M:%S')} {error.message}: {error.why}; trying again", "yellow")
+                time.sleep(interval)
+                continue
+            seen = True
             if watch and sys.stdout.isatty():
                 click.clear()
             _show(told, form)
@@ -52,7 +64,12 @@ def status(watch: bool, interval: float, tenant: str | None, form: str) -> None:
 
 
 def _everyone(ops: "Ops") -> list[dict[str, Any]]:
-    names = [one["name"] for one in ops.get("/api/v1/tenants").get("tenants", [])]
+    from cutover.cli.ops_client import Unreadable
+
+    try:
+        names = [one["name"] for one in ops.get("/api/v1/tenants")["tenants"]]
+    except TypeError:
+        raise Unreadable("its list of tenants is none: is this cutover's ops face?") from None
     return [ops.get(f"/api/v1/tenants/{quote(name, safe='')}/status") for name in names]
 
 

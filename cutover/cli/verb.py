@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from cutover.domain.commands import for_tenant
+from cutover.domain.errors import CutoverError
+
 Asks = Callable[[Mapping[str, Any]], bool]
 
 
@@ -43,7 +46,15 @@ class Verb(click.Command):
         """Run it; a change that nobody has said yes to, and nobody can be asked about, is refused before it begins."""
         if self.changes and not ctx.params["yes"] and self._asks(ctx.params) and not can_be_asked():
             raise NeedsYes(f"`{ctx.command_path}` changes something, and there is no terminal to ask at", ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except CutoverError as error:
+            # Told when the call is over, and nothing knows its tenant any more.
+            error.next_step = named(error.next_step)
+            for part in ("why", "points"):
+                if told := getattr(error, part, None):
+                    setattr(error, part, named(told) if isinstance(told, str) else tuple(map(named, told)))
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples, a line each as they are typed."""
@@ -92,6 +103,13 @@ def words_of(example: str) -> list[str]:
     words = shlex.split(example, comments=True)
     end = next((n for n, word in enumerate(words) if word in (">", "|", "&&")), len(words))
     return words[1:end]
+
+
+def named(words: str) -> str:
+    """`words` whose commands are for the tenant that this call is for, where it was given one."""
+    context = click.get_current_context(silent=True)
+    tenant = context.params.get("tenant") if context is not None else None
+    return for_tenant(words, tenant) if tenant else words
 
 
 def can_be_asked() -> bool:

@@ -212,7 +212,7 @@ def test_a_tenant_that_is_not_there_is_told_in_three_lines_by_every_verb(cutover
     (tmp_path / "token").write_text(PEOPLE["edsger"])
     for words in ASKING:
         done = cutover(*a_call_of(words, tmp_path / "token"), "--tenant", "nobody")
-        assert (done.exit_code, done.stdout) == (1, ""), words
+        assert (done.exit_code, done.stdout) == (2, ""), words
         assert_three_lines(done.stderr)
         assert "no such tenant" in done.stderr, words
 

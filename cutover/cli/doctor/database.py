@@ -26,6 +26,8 @@ LARGEST_CLOCK_DIFFERENCE = 2.0
 class Expected:
     """What our settings say about the tenant. `config_hash`: 12 hex digits; `now`: this machine's clock."""
 
+    psql: str = 'psql "$DATABASE_URL"'
+    """How people come to this database."""
     kv: bool = False
     own_storage: bool = True
     plugin_elsewhere: bool = False
@@ -39,7 +41,6 @@ class Expected:
 async def look(tenant: str, url: str, expected: Expected) -> AsyncIterator[Finding]:
     """Connect, and give every finding; raises the errors of `Database` where nothing can be asked at all."""
     from cutover.stores.database import Database
-    from cutover.tenant_settings import masked_url
 
     try:
         database = await Database.connect(
@@ -50,7 +51,7 @@ async def look(tenant: str, url: str, expected: Expected) -> AsyncIterator[Findi
             settings={"statement_timeout": f"{SECONDS:g}s"},
         )
     except CutoverError as error:
-        remedy = f'check DATABASE_URL, the server and pg_hba.conf: psql "{masked_url(url)}" -c "select 1"'
+        remedy = f'check the URL, the server and pg_hba.conf: {expected.psql} -c "select 1"'
         yield Finding(tenant, "database", "fail", error.message, remedy)
         return
     try:

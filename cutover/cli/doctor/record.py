@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ON_LEGACY = frozenset({"cutover_capture_row", "cutover_capture_truncate"})
 """Capture triggers that are on agent_memories itself and go with it."""
 _KV_TRIGGERS = 2
-_PSQL = 'psql "$DATABASE_URL" -c "set lock_timeout = \'2s\'; {}"'
+_PSQL = "{} -c \"set lock_timeout = '2s'; {}\""
 """Both functions take a short exclusive lock, for which nobody should have to wait."""
 _OVERDUE = 3
 """Intervals without a sweep."""
@@ -30,7 +30,7 @@ Part = Callable[[], Awaitable[list[Finding]]]
 def parts(tenant: str, database: "Database", expected: "Expected", *, gone: bool) -> dict[str, Part]:
     """Everything to ask of a migrated schema, by the name of the first check. `gone`: A4 took agent_memories away."""
     return {
-        "capture triggers": lambda: _triggers(tenant, database, kv=expected.kv, gone=gone),
+        "capture triggers": lambda: _triggers(tenant, database, expected, gone=gone),
         "freeze": lambda: _freeze(tenant, database),
         "record": lambda: _record(tenant, database),
         "daemons": lambda: _daemons(tenant, database, expected),
@@ -53,18 +53,18 @@ async def dropped(database: "Database") -> str:
     return ""
 
 
-async def _triggers(tenant: str, database: "Database", *, kv: bool, gone: bool) -> list[Finding]:
+async def _triggers(tenant: str, database: "Database", expected: "Expected", *, gone: bool) -> list[Finding]:
     from cutover.stores.inspection import look_at_capture
 
     capture = await look_at_capture(database)
     missing = tuple(each for each in capture.missing if not (gone and each in _ON_LEGACY))
-    found = [_capture(tenant, str(capture.phase), capture.intact, missing)]
-    if kv or capture.kv_intact or capture.kv_captured:
-        found.append(_kv(tenant, capture, wanted=kv))
+    found = [_capture(tenant, expected.psql, str(capture.phase), capture.intact, missing)]
+    if expected.kv or capture.kv_intact or capture.kv_captured:
+        found.append(_kv(tenant, capture, wanted=expected.kv))
     return found
 
 
-def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[str, ...]) -> Finding:
+def _capture(tenant: str, psql: str, phase: str, intact: tuple[str, ...], missing: tuple[str, ...]) -> Finding:
     """From A1 to A3 every writer must be captured; in A0 there is nothing to capture for."""
     if phase == "A0":
         left = f"{len(intact)} capture triggers are in place in A0"
@@ -73,7 +73,7 @@ def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[st
             "capture triggers",
             not intact,
             f"{left}: they cost writes and mark for nothing" if intact else "none, as it should be in A0",
-            _PSQL.format("select cutover.remove_capture()"),
+            _PSQL.format(psql, "select cutover.remove_capture()"),
             otherwise="warn",
         )
     words = f"{phase}: missing or disabled: {', '.join(missing)}" if missing else f"{phase}: all in place"
@@ -82,7 +82,7 @@ def _capture(tenant: str, phase: str, intact: tuple[str, ...], missing: tuple[st
         "capture triggers",
         not missing,
         words,
-        f"{_PSQL.format('select cutover.install_capture()')}; then: cutover sweep run --kind digest --full",
+        f"{_PSQL.format(psql, 'select cutover.install_capture()')}; then: cutover sweep run --kind digest --full",
     )
 
 

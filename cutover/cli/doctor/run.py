@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cutover.cli.doctor.finding import EVERYBODY, Finding, finding
+from cutover.domain.commands import for_tenant
 from cutover.domain.errors import CutoverError
 
 if TYPE_CHECKING:
@@ -58,7 +59,15 @@ async def examine(
             EVERYBODY, "daemon", lambda: daemon.look(environ, [each.name for each in tenants]), "see the daemon's log"
         ),
     ]
-    return [*valid, *found, machine.admins(settings), *await _all(subjects)]
+    every = [*valid, *found, machine.admins(settings), *await _all(subjects)]
+    # Of several tenants a command has to say which it is for.
+    return [_named(one) for one in every] if len(settings.tenants) > 1 else every
+
+
+def _named(one: Finding) -> Finding:
+    if one.tenant == EVERYBODY:
+        return one
+    return replace(one, found=for_tenant(one.found, one.tenant), remedy=for_tenant(one.remedy, one.tenant))
 
 
 def _of_tenant(settings: "Settings", tenant: "TenantSettings", now: Callable[[], float]) -> list[_Subject]:
@@ -66,6 +75,7 @@ def _of_tenant(settings: "Settings", tenant: "TenantSettings", now: Callable[[],
 
     name = tenant.name
     expected = database.Expected(
+        psql=f"psql {tenant.database_in_shell()}",
         kv=settings.kv == "on" if tenant.kv is None else tenant.kv,
         own_storage=tenant.plugin_database_url != "none",
         plugin_elsewhere=tenant.plugin_database_url not in (None, "none"),

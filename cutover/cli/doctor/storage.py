@@ -60,6 +60,7 @@ async def _search_path(tenant: str, shown: str, database: "Database", *, derived
     places = [_HOME, "public", *([vector.schema] if vector.schema not in (None, "public") else [])]
     url = _looking_in(shown, places)
     remedy = f"MEMORY_PLUGIN_DATABASE_URL='{url}' in the environment of the plugin and of cutover serve"
+    remedy += ", with your password in place of ***" if "***" in url else ""
     source = "the URL that is derived from DATABASE_URL" if derived else "MEMORY_PLUGIN_DATABASE_URL"
     if _HOME not in path or ("public" in path and path.index("public") < path.index(_HOME)):
         words = f"with {source} a connection looks in {order}: it does not find the plugin's tables in {_HOME} first"
