@@ -202,7 +202,7 @@ async def _faces(
         (plugin_face.build(tenants, observer, limits), settings.plugin_listen),
         (memories_server.build(tenants, auth, observer, upstream=upstream, limits=limits), settings.memories_listen),
     ]
-    return faces, OpsFace(tenants, metrics, settings.admins, observer)
+    return faces, OpsFace(tenants, metrics, settings.admins, observer, hosts=settings.ops_hosts)
 
 
 def _options(settings: Settings, tenant: TenantSettings) -> TenantOptions:

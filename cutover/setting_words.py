@@ -56,6 +56,12 @@ SECTIONS: Mapping[str, Mapping[str, Words]] = {
             "The ops face: console, health, metrics and the API that the command line uses. Changing calls need an "
             "admin token."
         ),
+        "CUTOVER_OPS_HOSTS": Words(
+            "The DNS names by which browsers, scrapers and the command line reach the ops face; `.example.com` is "
+            "every name below it. Addresses, `localhost` and names without a dot are always taken. Any other name is "
+            "refused: a page of somebody else's could have pointed it here.",
+            unit="names, with commas",
+        ),
         "CUTOVER_MEMORIES_AUTH": Words(
             "`tokens`: callers of the memories face show a live token of their workspace. `trusted-network`: whoever "
             "reaches it acts as any workspace; allowed on loopback and unix sockets only."

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cutover.domain.errors import BadSetting
-from cutover.http.listen import parse_listen
+from cutover.http.listen import parse_hosts, parse_listen
 from cutover.tenant_settings import (
     DATABASE_URL_EXAMPLE,
     PLUGIN_URL_EXAMPLE,
@@ -53,6 +53,7 @@ _EACH_ITS_OWN = frozenset(
         "CUTOVER_PLUGIN_LISTEN",
         "CUTOVER_MEMORIES_LISTEN",
         "CUTOVER_OPS_LISTEN",
+        "CUTOVER_OPS_HOSTS",
         "CUTOVER_LOG_LEVEL",
         "CUTOVER_LOG_FORMAT",
     }
@@ -154,6 +155,9 @@ class Settings(BaseSettings):
     plugin_listen: Listener = _variable("CUTOVER_PLUGIN_LISTEN", "127.0.0.1:9200", example="127.0.0.1:9200")
     memories_listen: Listener = _variable("CUTOVER_MEMORIES_LISTEN", "127.0.0.1:9201", example="127.0.0.1:9201")
     ops_listen: Listener = _variable("CUTOVER_OPS_LISTEN", "127.0.0.1:9202", example="unix:/run/cutover/ops.sock")
+    ops_hosts: Annotated[tuple[str, ...], BeforeValidator(parse_hosts)] = _variable(
+        "CUTOVER_OPS_HOSTS", (), example="cutover.example.com,.svc.cluster.local"
+    )
     memories_auth: Literal["tokens", "trusted-network"] = _variable("CUTOVER_MEMORIES_AUTH", "tokens", example="tokens")
     upstream_url: Annotated[str, BeforeValidator(check_http_url)] | None = _variable(
         "CUTOVER_UPSTREAM_URL", None, example="http://127.0.0.1:8080", secret=True

@@ -160,7 +160,7 @@ def default(field: Any) -> str:
     if isinstance(value, bool):
         return "`1`" if value else "`0`"
     if isinstance(value, tuple):
-        return f"`{','.join(value)}`"
+        return f"`{','.join(value)}`" if value else "none"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

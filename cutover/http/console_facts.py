@@ -42,6 +42,13 @@ class Facts:
     """Newest first, of every kind."""
     unexplained_since: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    several: bool = False
+    """Whether the daemon has more tenants than this one."""
+
+    @property
+    def named(self) -> str:
+        """The tenant that a command must name; empty where there is but one."""
+        return self.tenant if self.several else ""
 
     @property
     def next_phase(self) -> Phase | None:
@@ -71,15 +78,15 @@ class Gathering:
             del self._kept[key]
         self._looks.pop(tenant, None)
 
-    async def facts(self, tenant: OpsTenant) -> Facts:
-        """As of now, or of a second ago."""
+    async def facts(self, tenant: OpsTenant, *, several: bool) -> Facts:
+        """As of now, or of a second ago. `several`: the daemon has more tenants."""
         known = self._looks.get(tenant.name)
         if known is None or (known[1].done() and time.monotonic() - known[0] >= FRESH_SECONDS):
-            task = asyncio.create_task(self._look(tenant), name=f"console {tenant.name}")
+            task = asyncio.create_task(self._look(tenant, several), name=f"console {tenant.name}")
             known = self._looks[tenant.name] = (time.monotonic(), task)
         return await asyncio.shield(known[1])
 
-    async def _look(self, tenant: OpsTenant) -> Facts:
+    async def _look(self, tenant: OpsTenant, several: bool) -> Facts:
         missing: dict[str, str] = {}
         name = tenant.name
 
@@ -128,4 +135,5 @@ class Gathering:
             sweeps=tuple(swept),
             unexplained_since=since,
             missing=missing,
+            several=several,
         )

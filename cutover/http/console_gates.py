@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cutover.domain.check import HealthReport, Status
+from cutover.domain.check import Check, HealthReport, Status
+from cutover.domain.commands import for_tenant
 from cutover.domain.phase import Phase
 from cutover.http.console_facts import Facts
 from cutover.http.console_parts import ago, button, buttons, checked, mark, said, section
@@ -74,23 +75,30 @@ def _gate(facts: Facts, phase: Phase, coming: bool) -> Html:
         element("span", element("b", title), f" {question}: ", element("strong", verdict, class_=f"v {sign}")),
     )
     body = [
-        element("ul", *map(checked, sorted(bad, key=lambda each: each.status is not Status.FAIL)), class_="checks")
+        element("ul", *(checked(each, facts.named) for each in sorted(bad, key=_failing_first)), class_="checks")
         if bad
         else NOTHING,
-        _passing(made),
-        *(element("p", note, class_="quiet") for note in (made.notes if made is not None else ())),
+        _passing(made, facts.named),
+        *(
+            element("p", for_tenant(note, facts.named) if facts.named else note, class_="quiet")
+            for note in (made.notes if made is not None else ())
+        ),
         _steps_forward(facts, phase, failing) if coming else NOTHING,
         _step_back(facts) if here else NOTHING,
     ]
     return element("details", summary, *body, id=f"gate-{phase}", class_="gate", open=coming or (here and failing > 0))
 
 
-def _passing(made: HealthReport | None) -> Html:
+def _failing_first(check: Check) -> bool:
+    return check.status is not Status.FAIL
+
+
+def _passing(made: HealthReport | None, tenant: str) -> Html:
     good = [check for check in made.checks if check.status is Status.PASS] if made is not None else []
     if not good:
         return NOTHING
     words = f"{count(len(good), 'check')} {'passes' if len(good) == 1 else 'pass'}"
-    listed = element("ul", *map(checked, good), class_="checks")
+    listed = element("ul", *(checked(each, tenant) for each in good), class_="checks")
     return element(
         "details", element("summary", words), listed, class_="more", id=f"good-{made.target if made else ''}"
     )

@@ -64,8 +64,8 @@ def _phase(facts: Facts) -> Answer:
     short = f"{state.phase} {state.phase.meaning}"
     if changing := facts.status.get("changing"):
         return Answer(Status.WARN, f"{state.phase} → {changing['to']}", f"under way: {changing['doing']}")
-    checks = facts.serving.checks if facts.serving is not None else ()
-    if any(check.id == "phase" and check.status is Status.FAIL for check in checks):
+    serving = facts.serving
+    if serving is None or any(check.id == "phase" and check.status is Status.FAIL for check in serving.checks):
         return Answer(Status.WARN, short, "as last confirmed: the database does not say so now")
     return Answer(Status.PASS, short, IN_WORDS[state.phase])
 
@@ -91,7 +91,8 @@ def _healthy(facts: Facts) -> Answer:
 
 
 def _lost(facts: Facts) -> Answer:
-    """Worst first: what is certain, then what is not accounted for, then what is not known."""
+    """Worst first: what is certain, then what is not accounted for, then what is not known. `pass` needs evidence that
+    the gates themselves would take: a fresh count, and a full digest sweep that was clean, trusted and whole."""
     status, state = facts.status, facts.state
     found = status.get("divergences") or {}
     confirmed = sum((found.get("confirmed") or {}).values())
@@ -117,8 +118,30 @@ def _lost(facts: Facts) -> Answer:
         why = (drift or {}).get("why") or "no count sweep has come to a result yet"
         return Answer(Status.WARN, "Not known", why, "cutover sweep run --kind count")
     ended = seconds_since((drift or {}).get("finished_at"), facts.at)
-    ago = f"; counted {lasted(ended)} ago" if ended is not None else ""
-    return Answer(Status.PASS, "Nothing lost", f"every difference has a known cause{ago}")
+    counted = f"every row is accounted for{f', {lasted(ended)} ago' if ended is not None else ''}"
+    if state.phase is Phase.A4:
+        return Answer(Status.PASS, "Nothing lost", f"{counted}; legacy is compared no more")
+    if (stale := _not_passing(facts, "sweep_fresh")) is not None:
+        return Answer(Status.WARN, "Not known now", stale.output, stale.next)
+    if not state.phase.needs_plugin:
+        return Answer(Status.PASS, "Nothing lost", f"{counted}; legacy alone is in use")
+    if (unproven := _not_passing(facts, "digest")) is not None:
+        return Answer(Status.WARN, "Counts agree", f"contents are not proven: {unproven.output}", unproven.next)
+    return Answer(Status.PASS, "Nothing lost", f"{counted}; {_seen(facts, 'digest').output}")
+
+
+_NOBODY = Check("", Status.FAIL, None, "", "", "no gate that asks for it could be judged", "cutover doctor")
+
+
+def _seen(facts: Facts, id_: str) -> Check:
+    """What the gate of a later phase says of it: it asks the same of every phase that asks."""
+    made = (facts.phases.get(phase) for phase in reversed(Phase))
+    return next((check for each in made if each is not None for check in each.checks if check.id == id_), _NOBODY)
+
+
+def _not_passing(facts: Facts, id_: str) -> Check | None:
+    check = _seen(facts, id_)
+    return None if check.status is Status.PASS else check
 
 
 _GROUPS = "cutover divergence list --groups"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from cutover.domain.check import Check, Status
+from cutover.domain.commands import for_tenant
 from cutover.http.console_words import lasted, moment
 from cutover.http.markup import NOTHING, Child, Html, element, join
 
@@ -25,10 +26,12 @@ def mark(kind: str, words: str = "") -> Html:
     return join(drawn, element("span", words, class_="unseen") if words else NOTHING)
 
 
-def command(line: str, label: str = "Next") -> Html:
-    """What to type."""
+def command(line: str, tenant: str, label: str = "Next") -> Html:
+    """What to type. `tenant`: which one it must name (`Facts.named`); empty where there is but one."""
     if not line:
         return NOTHING
+    if tenant:
+        line = for_tenant(line, tenant)
     if not line.startswith("cutover "):
         return element("p", element("span", "Do: ", class_="label"), line, class_="next")
     typed, _, remark = line.partition(" (")
@@ -72,8 +75,8 @@ def buttons(*made: Html) -> Html:
     return element("div", shown, class_="acts") if shown else NOTHING
 
 
-def checked(check: Check) -> Html:
-    """One check: the verdict, why, and what to type."""
+def checked(check: Check, tenant: str) -> Html:
+    """One check: the verdict, why, and what to type (see `command`)."""
     kind = check.status.value
     name, why = check.id.replace("_", " "), check.output
     if why.lower().startswith(name):  # not to say it twice
@@ -85,7 +88,7 @@ def checked(check: Check) -> Html:
             "div",
             element("p", element("strong", name), " ", said(why)),
             element("p", "asked for: ", said(check.threshold), class_="quiet") if kind != "pass" else NOTHING,
-            command(check.next) if kind != "pass" else NOTHING,
+            command(check.next, tenant) if kind != "pass" else NOTHING,
         ),
         class_=f"check {kind}",
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cutover.domain.phase import Phase
-from cutover.http.console_facts import Facts
+from cutover.http.console_facts import SWEEPS, Facts
 from cutover.http.console_parts import ago, bar, button, buttons, command, mark, pairs, said, section, spark, stacked
 from cutover.http.console_words import count, lasted, seconds_since
 from cutover.http.markup import NOTHING, Html, element, join
@@ -28,7 +28,7 @@ def drift(facts: Facts) -> Html:
     if not told or told.get("causes") is None:
         why = (told or {}).get("why") or facts.missing.get("status") or "no count sweep has come to a result yet"
         line = "cutover doctor" if "status" in facts.missing else "cutover sweep run --kind count"
-        body = join(element("p", mark("warn", "warning: "), said(why)), command(line))
+        body = join(element("p", mark("warn", "warning: "), said(why)), command(line, facts.named))
         return section("drift", "Drift", body, _found(facts))
     unexplained = facts.unexplained or 0
     age = seconds_since(facts.unexplained_since, facts.at)
@@ -51,7 +51,7 @@ def drift(facts: Facts) -> Html:
         "drift",
         "Drift",
         element("p", mark(kind), element("b", f"{abs(unexplained):,}"), words, since, class_=f"big {kind}"),
-        command("cutover divergence list --groups") if unexplained else NOTHING,
+        command("cutover divergence list --groups", facts.named) if unexplained else NOTHING,
         stacked({**known, "unexplained": unexplained}, "rows by which the stores differ, by cause"),
         element("ul", *legend, class_="legend") if legend else NOTHING,
         pairs(
@@ -74,21 +74,21 @@ def _found(facts: Facts) -> Html:
         oldest = found.get("oldest_seconds")
         since = f"; the oldest for {lasted(oldest)}" if oldest is not None else ""
         words = element("p", "confirmed differences: ", said(classes), since)
-        lines.append(_line("fail", words, "cutover divergence list --groups"))
+        lines.append(_line("fail", words, command("cutover divergence list --groups", facts.named)))
     if blocking := facts.status.get("quarantine_blocking"):
         words = element("p", f"in quarantine, and blocking the cutover: {blocking:,}")
-        lines.append(_line("warn", words, "cutover quarantine list"))
+        lines.append(_line("warn", words, command("cutover quarantine list", facts.named)))
     marks = facts.status.get("marks") or {}
     if marks.get("total"):
         words = element(
             "p", f"{count(marks['total'], 'write')} on the way, the oldest for {lasted(marks['oldest_seconds'])}"
         )
-        lines.append(_line("pass" if marks["oldest_seconds"] < 30 else "warn", words, ""))
+        lines.append(_line("pass" if marks["oldest_seconds"] < 30 else "warn", words, NOTHING))
     return element("ul", *lines, class_="checks") if lines else NOTHING
 
 
-def _line(kind: str, words: Html, line: str) -> Html:
-    return element("li", mark(kind, f"{kind}: "), element("div", words, command(line)), class_=f"check {kind}")
+def _line(kind: str, words: Html, following: Html) -> Html:
+    return element("li", mark(kind, f"{kind}: "), element("div", words, following), class_=f"check {kind}")
 
 
 def sweeps(facts: Facts) -> Html:
@@ -140,9 +140,9 @@ def _sweep_row(facts: Facts, kind: str, name: str, full: bool | None) -> Html:
 
     last = next((each for each in facts.sweeps if fits(each)), None)
     if last is None:
-        return element(
-            "tr", element("th", name, scope="row"), element("td", mark("todo"), "none yet"), element("td", "–")
-        )
+        listed = sum(each["kind"] == kind for each in facts.sweeps)
+        words = "none yet" if listed < SWEEPS else f"none of the last {SWEEPS}"
+        return element("tr", element("th", name, scope="row"), element("td", mark("todo"), words), element("td", "–"))
     outcome = last["outcome"] or {}
     word = str(outcome.get("outcome") or last["state"])
     trusted = outcome.get("trusted", True)
@@ -197,12 +197,8 @@ def backfill(facts: Facts) -> Html:
         }[state]
         sign = "pass" if told.get("complete") else "todo"
         here = facts.state.phase if facts.state is not None else None
-        line = (
-            "cutover backfill --apply"
-            if here in (Phase.A1, Phase.A2) and state == "idle" and not told.get("complete")
-            else ""
-        )
-        return section("backfill", "Backfill", element("p", mark(sign), words), command(line))
+        line = "cutover backfill --apply" if here is Phase.A2 and state == "idle" and not told.get("complete") else ""
+        return section("backfill", "Backfill", element("p", mark(sign), words), command(line, facts.named))
     total, scanned, remaining = told["total"], told["scanned"], told["remaining"]
     share = 1.0 if not total else max(0.0, min(1.0, (total - remaining) / total))
     sign = {"running": "here", "finished": "pass", "paused": "warn", "aborted": "warn"}.get(state, "fail")

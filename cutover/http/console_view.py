@@ -20,7 +20,7 @@ def whole(facts: Facts) -> Html:
     return element(
         "main",
         _title(facts),
-        _glance(told),
+        _glance(facts, told),
         _notices(facts),
         gates.ladder(facts),
         element(
@@ -53,7 +53,7 @@ def _title(facts: Facts) -> Html:
     return element("div", element("h1", said(facts.tenant)), element("p", here, since, class_="quiet"), class_="title")
 
 
-def _glance(told: Headline) -> Html:
+def _glance(facts: Facts, told: Headline) -> Html:
     answers = (
         ("phase", "Phase", told.phase),
         ("healthy", "Is it healthy?", told.healthy),
@@ -61,18 +61,22 @@ def _glance(told: Headline) -> Html:
         ("todo", "What to do next", told.next),
     )
     return element(
-        "section", *(_answer(*each) for each in answers), class_="glance", id="glance", aria_label="At a glance"
+        "section",
+        *(_answer(*each, facts.named) for each in answers),
+        class_="glance",
+        id="glance",
+        aria_label="At a glance",
     )
 
 
-def _answer(name: str, question: str, answer: Answer) -> Html:
+def _answer(name: str, question: str, answer: Answer, tenant: str) -> Html:
     kind = answer.status.value
     return element(
         "div",
         element("h2", question),
         element("p", mark(kind, f"{WORD[answer.status]}: "), element("strong", answer.short), class_="short"),
         element("p", said(answer.words)) if answer.words else NOTHING,
-        command(answer.command, "Run"),
+        command(answer.command, tenant, "Run"),
         class_=f"answer {kind} {name}",
         id=f"answer-{name}",
     )

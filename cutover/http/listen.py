@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -19,6 +20,7 @@ _USUAL = {
     "CUTOVER_OPS_LISTEN": "127.0.0.1:9202",
 }
 MAX_UNIX_PATH = 107
+_HOST = re.compile(r"\.?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +133,14 @@ def bound_address(server: asyncio.Server, asked: Address) -> Address:
         return asked
     host, port = server.sockets[0].getsockname()[:2]
     return TcpAddress(str(host), int(port))
+
+
+def parse_hosts(value: object) -> object:
+    """Host names with commas, lower case; a dot in front stands for every name below it. Raises `ValueError`; what is
+    no text is left to whoever checks types."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(name for name in (part.strip().lower() for part in value.split(",")) if name)
+    if not all(_HOST.fullmatch(name) for name in names):
+        raise ValueError("is not a list of host names (no scheme, no port)")
+    return names

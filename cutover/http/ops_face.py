@@ -6,18 +6,20 @@ memory traffic, and probes are not logged.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from aiohttp import web
 
 from cutover.domain.check import Check, HealthReport, Status, report, worst
+from cutover.domain.commands import for_tenant
 from cutover.domain.errors import NotFound
 from cutover.domain.events import Observer, ReadinessTold
 from cutover.domain.phase import Phase
 from cutover.http import console_page, ops_api
 from cutover.http.admins import Admins
-from cutover.http.errors import ops_shape
+from cutover.http.errors import Problem, ops_shape
 from cutover.http.event_streams import EventStreams
 from cutover.http.health_cache import Answer, HealthCache
 from cutover.http.limits import Limits
@@ -48,7 +50,10 @@ class OpsFace(Face[OpsTenant]):
         admins: Mapping[str, bytes],
         observer: Observer,
         limits: Limits | None = None,
+        *,
+        hosts: Collection[str] = (),
     ) -> None:
+        """`hosts`: the names by which this face is known (see `origin.is_ours`)."""
         self._everyone = tenants
         self._metrics = metrics
         self._scraping = asyncio.Lock()
@@ -58,7 +63,8 @@ class OpsFace(Face[OpsTenant]):
         api = ops_api.OpsApi(tenants, Admins(admins), self._cache)
         self._streams = EventStreams()
         page = console_page.ConsolePage(tenants, self._cache, self._streams)
-        routes = (*self._routes(), *(guarded(route, page.changed) for route in (*api.routes(), *page.routes())))
+        every = (*self._routes(), *api.routes(), *page.routes())
+        routes = tuple(guarded(route, page.changed, hosts) for route in every)
         super().__init__("ops", tenants, routes, ops_shape, observer, limits)
         self.closing.append(self._end_streams)
 
@@ -74,6 +80,13 @@ class OpsFace(Face[OpsTenant]):
         """From now on the daemon is not ready; it still answers, but for streams, which end first of all."""
         self._leaving = True
         self._streams.close()
+
+    def told(self, call: Call[OpsTenant], problem: Problem) -> Problem:
+        """Where there are several tenants, the commands in it name the one that the call is for."""
+        tenant = call.named_tenant
+        if tenant is None or len(list(self._everyone)) < 2:
+            return problem
+        return replace(problem, next_step=for_tenant(problem.next_step, tenant.name))
 
     async def _end_streams(self) -> None:
         self._streams.close()
@@ -159,9 +172,9 @@ class OpsFace(Face[OpsTenant]):
     async def _together(self) -> web.StreamResponse:
         """All tenants at once: red only when none serves, so that one tenant's dead plugin takes none of the others
         out of a load balancer; `warn` when some do not."""
-        answers = {
-            tenant.name: await self._cache.ask(tenant.name, "readyz", tenant.readiness) for tenant in self._all()
-        }
+        tenants = self._all()
+        looks = (self._cache.ask(tenant.name, "readyz", tenant.readiness) for tenant in tenants)
+        answers = dict(zip((tenant.name for tenant in tenants), await asyncio.gather(*looks), strict=True))
         verdicts = [answer.report.status for answer in answers.values() if answer.report is not None]
         status = worst(verdicts)
         if status is Status.FAIL and any(verdict is not Status.FAIL for verdict in verdicts):

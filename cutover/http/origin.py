@@ -1,12 +1,14 @@
 """Whose browser may talk to the ops face: a page of somebody else's may not, not even through a name of its own.
 
 There are no cookies, and a token is sent in a header by the page that was given it, so a forged request changes nothing
-anyway. This refuses it a step earlier, and keeps a page that points its own name at 127.0.0.1 (DNS rebinding) from
-reading. `curl` and the CLI send neither header that is looked at, and a name that is an address or `localhost`.
+anyway. This refuses it a step earlier, and keeps a page that points its own name at our address (DNS rebinding) from
+reading: on every listener that is not a unix socket, for every route, a request must name an address, `localhost`, a
+name without a dot, or one of `CUTOVER_OPS_HOSTS`. `curl`, the CLI, probes and scrapers send such a name, and neither of
+the other headers that are looked at.
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -20,13 +22,14 @@ Changed = Callable[[OpsTenant | None], None]
 _READING = ("GET", "HEAD")
 
 
-def guarded(route: Route[OpsTenant], changed: Changed) -> Route[OpsTenant]:
-    """The same route behind the door. `changed` is told of every call that may have changed something."""
-    return replace(route, handler=_behind(route.handler, changed))
+def guarded(route: Route[OpsTenant], changed: Changed, hosts: Collection[str] = ()) -> Route[OpsTenant]:
+    """The same route behind the door. `changed` is told of every call that may have changed something; `hosts`: the
+    names of ours (see `is_ours`)."""
+    return replace(route, handler=_behind(route.handler, changed, hosts))
 
 
 def _behind(
-    handler: Handler[OpsTenant], changed: Changed
+    handler: Handler[OpsTenant], changed: Changed, hosts: Collection[str]
 ) -> Callable[[Call[OpsTenant]], Awaitable[web.StreamResponse]]:
     async def entry(call: Call[OpsTenant]) -> web.StreamResponse:
         request = call.request
@@ -35,7 +38,7 @@ def _behind(
             host=request.headers.get("Host", ""),
             origin=request.headers.get("Origin"),
             site=request.headers.get("Sec-Fetch-Site"),
-            here=_address(request),
+            hosts=None if _on_a_unix_socket(request) else hosts,
         )
         if request.method in _READING:
             return await handler(call)
@@ -47,20 +50,22 @@ def _behind(
     return entry
 
 
-def refuse_foreign(method: str, *, host: str, origin: str | None, site: str | None, here: str | None) -> None:
-    """Raises `Forbidden` for a request that a foreign page made. `here`: our own address on this connection; None on a
-    unix socket. `site`: what the browser itself says of where the request comes from."""
-    if here is not None and _is_loopback(here) and not _is_ours(host):
+def refuse_foreign(
+    method: str, *, host: str, origin: str | None, site: str | None, hosts: Collection[str] | None
+) -> None:
+    """Raises `Forbidden` for a request that a foreign page made. `hosts`: the names of ours; None: whatever the request
+    names (a unix socket, which no browser reaches). `site`: what the browser itself says of where it comes from."""
+    if hosts is not None and not is_ours(host, hosts):
         raise Forbidden(
-            "this listener is on a loopback address, and the request names another host",
-            next_step="open it as http://127.0.0.1:PORT/; a proxy on this machine must send that as Host",
+            "the request names a host that is not known to be this daemon's",
+            next_step="open it by its address, or add the name to CUTOVER_OPS_HOSTS",
         )
     if method in _READING:
         return
     if site is not None:
         foreign = site not in ("same-origin", "none")
     else:
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign = origin is not None and origin.lower().partition("://")[2] != host.lower()
     if foreign:
         raise Forbidden(
             "a page of another origin may not change anything here",
@@ -68,23 +73,25 @@ def refuse_foreign(method: str, *, host: str, origin: str | None, site: str | No
         )
 
 
-def _address(request: web.Request) -> str | None:
-    """Our own address on this connection."""
+def _on_a_unix_socket(request: web.Request) -> bool:
     name = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    return str(name[0]) if isinstance(name, tuple) else None
+    return not isinstance(name, tuple)
 
 
-def _is_loopback(address: str) -> bool:
+def is_ours(host: str, hosts: Collection[str]) -> bool:
+    """Whether a `Host` header can be no stranger's: none, an address, `localhost`, a name without a dot (the DNS of the
+    world has none), or one of `hosts`, where `.example.com` stands for every name below it."""
     try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:  # `[`
         return False
-
-
-def _is_ours(host: str) -> bool:
-    """No name, an address, `localhost`, or a name without a dot: none of these can be a stranger's in the DNS."""
-    name = urlsplit(f"//{host}").hostname if host else None
-    if name is None or "." not in name or name == "localhost" or name.endswith(".localhost"):
+    if name is None:
+        return not host
+    name = name.rstrip(".")
+    if "." not in name or name.endswith(".localhost"):
+        return True
+    known = (each.lower() for each in hosts)
+    if any(name.endswith(each) if each.startswith(".") else name == each for each in known):
         return True
     try:
         ipaddress.ip_address(name)

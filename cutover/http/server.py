@@ -389,7 +389,11 @@ class Face(Generic[T]):
                 return self._unexpected(call, error)
             call.failed(error)
             self._note_fault(call, problem)
-            return self._render(problem)
+            return self._render(self.told(call, problem))
+
+    def told(self, call: Call[T], problem: Problem) -> Problem:
+        """`problem` as this face tells it."""
+        return problem
 
     def _note_fault(self, call: Call[T], problem: Problem) -> None:
         """A 500 that is understood: its message is safe to log, and says what broke."""

@@ -12,7 +12,7 @@ from cutover.embedded.control import Control
 from cutover.embedded.postgres import EmbeddedPostgres
 from cutover.embedded.processes import PEOPLE
 from cutover.http.console_page import ASSETS
-from cutover.http.event_streams import MOST
+from cutover.http.event_streams import MOST, MOST_PER_PEER
 from cutover.stores.sql import query
 from tests.served import Served, served
 
@@ -22,8 +22,8 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src '
 
 @pytest.fixture(scope="module")
 def running(postgres: EmbeddedPostgres) -> Iterator[Served]:
-    """A tenant in A2."""
-    with served(postgres, "A2", rows=20) as made:
+    """A tenant in A2, whose ops face is known by one name."""
+    with served(postgres, "A2", rows=20, settings={"CUTOVER_OPS_HOSTS": "ops.example.com"}) as made:
         yield made
 
 
@@ -52,7 +52,9 @@ async def test_only_the_consoles_own_files_can_be_had(http: httpx.AsyncClient) -
         assert (await http.get(path)).status_code == 404
 
 
-async def test_a_foreign_page_and_a_foreign_name_are_refused_and_probes_are_not(http: httpx.AsyncClient) -> None:
+async def test_a_foreign_page_and_a_foreign_name_are_refused_wherever_it_listens_and_probes_by_address_are_not(
+    http: httpx.AsyncClient,
+) -> None:
     token = {"Authorization": f"Bearer {PEOPLE['ada']}"}
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
         answer = await http.post("/api/v1/sweeps", json={"kind": "count"}, headers={**token, **headers})
@@ -60,8 +62,12 @@ async def test_a_foreign_page_and_a_foreign_name_are_refused_and_probes_are_not(
     pointed_here = {"Host": "evil.example:9202"}
     for path in ("/", "/api/v1/status", "/api/events", "/console/console.js", "/tenants/sample/"):
         assert (await http.get(path, headers=pointed_here)).status_code == 403
-    for path in ("/livez", "/readyz", "/metrics"):
-        assert (await http.get(path, headers=pointed_here)).status_code == 200
+    probed = ("/livez", "/readyz", "/readyz/A2", "/metrics")
+    for path in probed:
+        assert (await http.get(path, headers=pointed_here)).status_code == 403
+        assert (await http.get(path, headers={"Host": "["})).status_code in (400, 403)
+        for host in ("10.1.2.3:9202", "cutover:9202", "ops.example.com"):
+            assert (await http.get(path, headers={"Host": host})).status_code == 200, (path, host)
     own = {"Origin": str(http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
     assert (await http.post("/api/v1/sweeps", json={"kind": "count"}, headers={**token, **own})).status_code == 200
 
@@ -124,11 +130,21 @@ async def test_the_age_of_unexplained_drift_is_that_of_the_first_sweep_that_saw_
     assert "0</b><span> rows unexplained</span>" in (await http.get("/")).text
 
 
-async def test_a_daemon_opens_so_many_streams_and_no_more(http: httpx.AsyncClient) -> None:
+async def test_a_daemon_opens_so_many_streams_and_no_more_and_no_address_takes_all(http: httpx.AsyncClient) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(MOST):
-            answer = await stack.enter_async_context(http.stream("GET", "/api/events"))
-            assert answer.status_code == 200
+        for peer in range(MOST // MOST_PER_PEER):
+            way = httpx.AsyncHTTPTransport(local_address=f"127.0.0.{peer + 1}")
+            one = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=http.base_url, timeout=PATIENCE, transport=way)
+            )
+            for _ in range(MOST_PER_PEER):
+                answer = await stack.enter_async_context(one.stream("GET", "/api/events"))
+                assert answer.status_code == 200
+            if not peer:
+                refused = await one.get("/api/events")
+                assert refused.json()["error"] == (
+                    f"{MOST_PER_PEER} event streams are open from your address, which is the limit"
+                )
         refused = await http.get("/tenants/sample/api/events")
         assert refused.status_code == 503
         assert refused.json()["error"] == f"{MOST} event streams are open, which is the limit"

@@ -38,8 +38,12 @@ class Site:
         self.page = "<main>1</main>"
         self.url = ""
 
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
     async def events(self, call: Call[Tenant]) -> web.StreamResponse:
         async def look() -> str:
+            await self.goes_on.wait()
             return self.page
 
         return await self.streams.serve(call, look)  # type: ignore[arg-type] # of the tenant nothing is asked
@@ -96,6 +100,19 @@ async def test_a_page_is_sent_when_it_changed_and_a_beat_when_it_did_not(site: S
         while (told := await event(answer))[0] == "beat":
             pass
         assert told == ("page", site.page), "lines in it are no fields of the stream"
+
+
+async def test_it_beats_while_a_look_hangs(site: Site, http: ClientSession) -> None:
+    async with http.get(site.url) as answer:
+        assert (await event(answer))[0] == "page"
+        site.goes_on.clear()
+        site.page = "<main>2</main>"
+        for _ in range(3):
+            assert (await event(answer))[0] == "beat"
+        site.goes_on.set()
+        while (told := await event(answer))[0] == "beat":
+            pass
+        assert told == ("page", site.page)
 
 
 async def test_beyond_the_limit_it_says_so_and_a_client_that_goes_makes_room(site: Site, http: ClientSession) -> None:

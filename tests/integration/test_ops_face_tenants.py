@@ -1,7 +1,9 @@
 """The ops face with several tenants and no default one: together, and each by its name."""
 
 import json
+import re
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -61,6 +63,11 @@ async def the_console_lists_both_the_worst_first(http: httpx.AsyncClient) -> Non
     assert 'data-events="/tenants/beta/api/events"' in beta
     assert 'aria-current="page"><bdi>beta</bdi>' in beta
     assert "Refusing traffic" not in beta
+    typed = re.findall(r"<code><span>cutover</span>.*?</code>", beta)
+    assert typed
+    assert [each for each in typed if "<span>--tenant</span> <span>beta</span>" not in each] == []
+    refused = await http.get(f"/tenants/beta/api/v1/sweeps/{uuid4()}")
+    assert refused.json()["next"] == "cutover sweep list --tenant beta"
 
 
 @pytest.mark.timeout(120)

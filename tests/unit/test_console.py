@@ -1,5 +1,6 @@
 """The console's page as the daemon writes it: the four answers, the sections, and that nobody's words become markup."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,14 +16,13 @@ from hypothesis import strategies as st
 
 from cutover.cli.root import main as cli
 from cutover.domain.check import Check, HealthReport, Status, report
-from cutover.domain.errors import Forbidden
+from cutover.domain.commands import VERBS_OF_A_TENANT
 from cutover.domain.phase import Phase, PhaseState
 from cutover.http.console_facts import Facts
 from cutover.http.console_headline import headline
 from cutover.http.console_view import document, everybody, whole
 from cutover.http.console_words import lasted
 from cutover.http.markup import VOID, Html, element, text
-from cutover.http.origin import refuse_foreign
 from dashboards.console_images import IMAGES, NAMES
 
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
@@ -38,8 +38,16 @@ def bad(id_: str = "backfill", why: str = "2828 rows are left", following: str =
     return Check(id_, Status.FAIL, 2828, "rows", "= 0", why, following)
 
 
-def told(phase: Phase | None, *checks: Check) -> HealthReport:
-    return report("acme", Phase.A1, phase, checks or (good(),))
+FRESH = Check("sweep_fresh", Status.PASS, 20.0, "seconds", "<= 3 min", "the last count sweep ended 20 s ago")
+DIGEST = Check(
+    "digest", Status.PASS, "clean", "outcome", "clean, trusted, whole",
+    "the last full digest sweep was clean and trusted, 12 min ago",
+)  # fmt: skip
+
+
+def told(phase: Phase | None, *checks: Check, proof: tuple[Check, ...] = (FRESH, DIGEST)) -> HealthReport:
+    """What was found of `phase`; the gate of A3 asks for proof as well."""
+    return report("acme", Phase.A1, phase, (checks or (good(),)) + (proof if phase is Phase.A3 else ()))
 
 
 def drift(unexplained: int = 0, **causes: int) -> dict[str, Any]:
@@ -236,6 +244,19 @@ def test_hostile_words_of_anybody_are_shown_and_do_nothing() -> None:
 # -- the four answers --------------------------------------------------------------------------------------------------
 
 FAIL, WARN, PASS = Status.FAIL, Status.WARN, Status.PASS
+STALE = Check(
+    "sweep_fresh", FAIL, 4000.0, "seconds", "<= 3 min", "the last count sweep ended 4000 s ago", "cutover doctor"
+)
+UNTRUSTED = Check(
+    "digest", FAIL, "clean", "outcome", "clean, trusted, whole",
+    "the last full digest sweep missed planted faults, so it proves nothing", "cutover sweep run --kind digest --full",
+)  # fmt: skip
+
+
+def unproven(*proof: Check) -> dict[Phase, HealthReport]:
+    return {phase: told(phase, proof=proof) for phase in Phase}
+
+
 CLOSED = {phase: told(phase, good(), bad()) if phase.order > 1 else told(phase) for phase in Phase}
 
 
@@ -298,6 +319,27 @@ CLOSED = {phase: told(phase, good(), bad()) if phase.order > 1 else told(phase) 
             (WARN, "Not known"),
             (PASS, "Promote to A2"),
             id="never swept",
+        ),
+        pytest.param(
+            facts(phases=unproven(STALE, DIGEST)),
+            (PASS, "Healthy"),
+            (WARN, "Not known now"),
+            (PASS, "Promote to A2"),
+            id="counted too long ago",
+        ),
+        pytest.param(
+            facts(phases=unproven(FRESH, UNTRUSTED)),
+            (PASS, "Healthy"),
+            (WARN, "Counts agree"),
+            (PASS, "Promote to A2"),
+            id="contents not proven",
+        ),
+        pytest.param(
+            facts(phases={phase: told(phase, proof=()) for phase in Phase}),
+            (PASS, "Healthy"),
+            (WARN, "Not known now"),
+            (PASS, "Promote to A2"),
+            id="no gate could be judged",
         ),
         pytest.param(
             with_status(changing={"to": "A2", "doing": "draining marks", "since": NOW.isoformat()}),
@@ -403,6 +445,36 @@ def test_what_is_spoken_does_not_move_by_itself() -> None:
     assert headline(later).spoken == headline(facts()).spoken
 
 
+def test_nothing_lost_is_said_with_its_evidence_and_never_without() -> None:
+    lost = headline(facts()).lost
+    assert lost.words == f"every row is accounted for, 20 s ago; {DIGEST.output}"
+    lost = headline(facts(phases=unproven(FRESH, UNTRUSTED))).lost
+    assert lost.words == f"contents are not proven: {UNTRUSTED.output}"
+    assert lost.command == UNTRUSTED.next
+    legacy_alone = facts(state=PhaseState(Phase.A0, 1, EARLIER, 0), phases=unproven(FRESH, UNTRUSTED))
+    assert headline(legacy_alone).lost.status is PASS, "in A0 the plugin has nothing that could differ"
+    over = facts(state=PhaseState(Phase.A4, 5, EARLIER, 1), phases=unproven())
+    assert headline(over).lost.words == "every row is accounted for, 20 s ago; legacy is compared no more"
+
+
+def test_a_phase_that_nobody_confirmed_is_no_pass() -> None:
+    assert headline(facts(serving=None)).phase.status is WARN
+
+
+def test_with_several_tenants_every_command_names_its_own() -> None:
+    """One of another tenant would be refused, or worse: be carried out there."""
+    wide = told(Phase.A1, bad("capture", "missing", "look at `cutover status`, then: cutover doctor"))
+    phases = {**CLOSED, Phase.A1: wide, Phase.A3: told(Phase.A3, good(), bad(), proof=(STALE, UNTRUSTED))}
+    status = {"divergences": {"confirmed": {"content": 2}}, "quarantine_blocking": 4, "drift": drift(3)}
+    made = facts(phases=phases, status=status, state=PhaseState(Phase.A2, 3, EARLIER, 1), several=True)
+    said = page(made).said
+    found = re.findall(rf"\bcutover (?:{'|'.join(VERBS_OF_A_TENANT)})(?: --tenant \w+)?", said)
+    assert len(found) > 8
+    assert {each.partition(" --tenant ")[2] for each in found} == {"acme"}
+    assert "cutover divergence list --tenant acme --groups" in said
+    assert "--tenant" not in page(replace(made, several=False)).said
+
+
 def test_one_command_is_said_once() -> None:
     told_ = headline(with_status(drift=drift(3)))
     assert told_.lost.command == ""
@@ -451,7 +523,9 @@ def test_the_backfill_shows_progress_rate_and_time_left() -> None:
     ended = page(with_status(backfill={**BACKFILL, "state": "finished", "remaining": 0}))
     assert "100 % finished" in ended.said
     assert "time left" not in ended.said
-    assert "cutover backfill --apply" in page(facts()).said, "what to do where there was none"
+    idle = page(replace(facts(), state=PhaseState(Phase.A2, 3, EARLIER, 1))).said
+    assert "none is under way Next: cutover backfill --apply" in idle, "what to do where there was none"
+    assert "cutover backfill --apply" not in page(facts()).said, "A1 would refuse it"
 
 
 def acts(made: Facts) -> list[dict[str, str | None]]:
@@ -476,6 +550,9 @@ def test_the_sweeps_show_what_they_came_to_and_the_one_under_way_its_time_left()
     ):
         assert words.replace(" ,", ",") in said.replace(" ,", ",")
     assert "digest, new changes none yet" in said
+    crowded = {**run, "kind": "digest", "outcome": {"outcome": "clean", "full": False}}
+    said_ = page(facts(sweeps=(crowded,) * 40)).said
+    assert "digest, full none of the last 40" in said_, "it is only not among them"
     doing = {"full": True, "share": 0.25, "compared": 1000, "rate_rows_per_second": 100.0, "throttled": "others work"}
     said = page(with_status(sweeping=doing)).said
     assert "full digest sweep: 1,000 rows compared, 100 rows/s, about 30 s left" in said
@@ -591,52 +668,7 @@ def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> No
     assert lasted(seconds) == words
 
 
-# -- whose browser -----------------------------------------------------------------------------------------------------
-
-CURL = {"host": "127.0.0.1:9202", "origin": None, "site": None, "here": "127.0.0.1"}
-
-
-@pytest.mark.parametrize(
-    ("method", "changes"),
-    [
-        ("POST", {}),
-        ("POST", {"host": ""}),
-        ("POST", {"host": "localhost:9202"}),
-        ("POST", {"host": "[::1]:9202", "here": "::1"}),
-        ("POST", {"host": "cutover:9202"}),
-        ("POST", {"host": "cutover.example.com", "here": "10.0.0.4"}),
-        ("POST", {"host": "cutover.example.com", "here": None}),
-        ("POST", {"origin": "http://127.0.0.1:9202", "site": "same-origin"}),
-        ("POST", {"origin": "http://127.0.0.1:9202"}),
-        ("POST", {"origin": "https://cutover.example.com", "site": "same-origin"}),
-        ("GET", {"origin": "https://elsewhere.example", "site": "cross-site"}),
-    ],
-    ids=str,
-)
-def test_the_own_page_curl_and_a_proxy_may_change_things(method: str, changes: dict[str, Any]) -> None:
-    refuse_foreign(method, **(CURL | changes))
-
-
-@pytest.mark.parametrize(
-    ("method", "changes"),
-    [
-        ("GET", {"host": "evil.example:9202"}),
-        ("POST", {"host": "evil.example:9202", "origin": "http://evil.example:9202", "site": "same-origin"}),
-        ("GET", {"host": "127.0.0.1.evil.example", "here": "::1"}),
-        ("POST", {"origin": "https://evil.example"}),
-        ("POST", {"origin": "null"}),
-        ("POST", {"origin": "http://127.0.0.1:9999"}),
-        ("POST", {"origin": "http://127.0.0.1:9202", "site": "cross-site"}),
-        ("POST", {"site": "same-site"}),
-    ],
-    ids=str,
-)
-def test_a_foreign_page_may_not_and_neither_may_a_name_that_was_pointed_here(
-    method: str, changes: dict[str, Any]
-) -> None:
-    with pytest.raises(Forbidden) as refused:
-        refuse_foreign(method, **(CURL | changes))
-    assert refused.value.next_step
+# -- the pictures ------------------------------------------------------------------------------------------------------
 
 
 def test_the_pictures_are_there() -> None:
