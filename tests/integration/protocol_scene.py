@@ -183,11 +183,11 @@ class Scene:
     async def backfill(self, **arguments: Any) -> dict[str, Any]:
         """A whole backfill; gives its last progress."""
         await self.tenant.operations.start_backfill(**{"apply": True, "actor": "test", **arguments})
-        progress = await asyncio.wait_for(self.tenant._backfill.wait(), 30)
+        progress = await asyncio.wait_for(self.tenant._backfill.wait(), 90)
         assert progress is not None
         return progress.as_json()
 
-    async def quiet(self, timeout: float = 15.0) -> None:
+    async def quiet(self, timeout: float = 40.0) -> None:
         """Wait until nothing is marked any more."""
 
         async def drained() -> bool:
