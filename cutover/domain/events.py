@@ -183,10 +183,13 @@ class RecordedCanary:
 @dataclass(frozen=True, slots=True)
 class SweepsRecorded(Event):
     """What the record says of the newest sweeps by kind, whichever daemon made them. A kind that is not named has come
-    to no result yet."""
+    to no result yet. `ledger`: of the newest count sweep, None when there is none; `uncounted`: that sweep ended well
+    and could count nothing."""
 
     by_kind: Mapping[str, RecordedSweep]
     canary: RecordedCanary | None
+    ledger: DriftLedger | None = None
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +206,11 @@ class DaemonsCounted(Event):
 
 @dataclass(frozen=True, slots=True)
 class MarkCounts(Event):
-    """The backlog right now: marks by origin, the age of the oldest in seconds (0 when none), and quarantined memories:
-    all, and those that nobody has acknowledged."""
+    """The backlog right now: marks by origin, for how many seconds the oldest of those has waited that are to be
+    delivered now (None without one), and quarantined memories: all, and those that nobody has acknowledged."""
 
     by_origin: dict[str, int]
-    oldest_seconds: float
+    oldest_seconds: float | None
     quarantined: int
     quarantine_blocking: int
     journal_rows: int

@@ -76,6 +76,8 @@ class Reconciler:
         self._budget = RetryBudget(RetryPolicy(per_second=5.0, reserve=50.0), time.monotonic())
         self._wake = asyncio.Event()
         self._backfill_held = False
+        self._rested = {False: float("-inf"), True: float("-inf")}
+        """By lane (True: the backfill's): when it was last seen at rest."""
         self._delivered = 0
         self.journal_rows = 0
         self.backlog: Backlog | None = None
@@ -129,7 +131,7 @@ class Reconciler:
                     MarkCounts(
                         self._tenant,
                         self.backlog.by_origin,
-                        self.backlog.oldest_seconds,
+                        self._oldest(self.backlog),
                         self.backlog.quarantined,
                         self.backlog.unacknowledged,
                         self.journal_rows,
@@ -141,12 +143,28 @@ class Reconciler:
                 self._failed("backlog", error)
             await asyncio.sleep(_WATCH_SECONDS)
 
+    def _rests(self, phase: Phase, *, backfill: bool) -> bool:
+        """Whether the lane's marks are left where they are: in A0 all (they are what a later A1 has to deliver), and
+        those of a backfill that somebody has paused."""
+        return phase is Phase.A0 or (backfill and self._backfill_held and phase in _COPYING)
+
+    def _oldest(self, backlog: Backlog) -> float | None:
+        """For how many seconds the oldest mark has waited that is to be delivered; None without one. The time that its
+        lane was at rest is no delay of the mark's (as far as this process has seen it)."""
+        now, state = time.monotonic(), self._phase.state
+        waited = []
+        for backfill, age in ((False, backlog.oldest_live), (True, backlog.oldest_backfill)):
+            if state is not None and self._rests(state.phase, backfill=backfill):
+                self._rested[backfill] = now
+            elif age > 0:
+                waited.append(min(age, now - self._rested[backfill]))
+        return max(waited, default=None)
+
     async def _claim(self, *, backfill: bool) -> list[WriteResult]:
         """Due marks of the lane, while the plugin is fit to be asked. An unhealthy plugin gets nothing at all."""
         try:
             state = self._phase.current()
-            held = backfill and self._backfill_held and state.phase in _COPYING
-            if state.phase is Phase.A0 or held or not self._health.admit().ok:
+            if self._rests(state.phase, backfill=backfill) or not self._health.admit().ok:
                 return []
             return await self._ledger.claim(state.epoch, self._quiet, _CLAIM, backfill=backfill)
         except StaleEpoch:

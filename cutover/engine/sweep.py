@@ -53,15 +53,19 @@ class CountSweep:
         return body
 
 
+def recorded_ledger(told: dict[str, Any]) -> DriftLedger | None:
+    """The ledger of a sweep from its record; None where it could count nothing."""
+    if "causes" not in told:
+        return None
+    causes = {cause: rows for cause, rows in told["causes"].items() if cause != "unexplained"}
+    rows = {(key.partition(".")[0], key.partition(".")[2]): count for key, count in told["rows"].items()}
+    return DriftLedger(legacy=told["legacy"], plugin=told["plugin"], rows=rows, **causes)
+
+
 def _recorded(told: dict[str, Any]) -> CountSweep:
     """A sweep from its record: the inverse of `as_json`."""
-    ledger = None
-    if "causes" in told:
-        causes = {cause: rows for cause, rows in told["causes"].items() if cause != "unexplained"}
-        rows = {(key.partition(".")[0], key.partition(".")[2]): count for key, count in told["rows"].items()}
-        ledger = DriftLedger(legacy=told["legacy"], plugin=told["plugin"], rows=rows, **causes)
     return CountSweep(
-        told["outcome"], ledger, told["unexplained"], told["coverage"], told["seconds"],
+        told["outcome"], recorded_ledger(told), told["unexplained"], told["coverage"], told["seconds"],
         datetime.fromisoformat(told["finished_at"]), told["why"],
     )  # fmt: skip
 
@@ -111,13 +115,13 @@ class CountSweeper:
             return sweep
 
     async def _another_ones(self) -> CountSweep | None:
-        """What another daemon found a moment ago, if there is something we do not know."""
+        """What another daemon found a moment ago, if there is something we do not know. It was that daemon's sweep: it
+        has told of it, and the gauges of this one come from the record (`Vitals`)."""
         told = await self._runs.fresh_outcome(KIND, self._fresh)
         if told is None or (self.last is not None and told["finished_at"] == self.last.finished_at.isoformat()):
             return None
-        self.last = sweep = _recorded(told)
-        self._observer(SweepFinished(self._tenant, "count", sweep.outcome, sweep.seconds, sweep.coverage, sweep.ledger))
-        return sweep
+        self.last = _recorded(told)
+        return self.last
 
     async def _sweep(self, started: float) -> CountSweep:
         if self._counter is None:

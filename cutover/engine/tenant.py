@@ -317,7 +317,9 @@ class Tenant:
         )  # fmt: skip
         self._vitals = Vitals(
             self.name, database, self.record, self.promotion, self.phase, observer,
-            intervals=SweepIntervals(options.sweep_interval, options.digest_interval, options.recall_interval),
+            intervals=SweepIntervals(
+                options.sweep_interval if counter is not None else 0.0, options.digest_interval, options.recall_interval
+            ),
             configuration=options.config_hash,
         )  # fmt: skip
 

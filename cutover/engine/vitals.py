@@ -25,6 +25,7 @@ from cutover.domain.phase import Phase
 from cutover.engine.phase_watch import PhaseWatch
 from cutover.engine.promotion import Promotion
 from cutover.engine.record import Record
+from cutover.engine.sweep import recorded_ledger
 from cutover.stores.database import Database
 from cutover.stores.recorded_sweeps import recorded_sweeps
 
@@ -37,7 +38,8 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class SweepIntervals:
-    """Seconds between sweeps of each kind, as the settings say. `recall` 0: on demand only."""
+    """Seconds between sweeps of each kind, as the settings say. `recall` 0: on demand only; `count` 0: the plugin
+    cannot be counted, so that nobody may wait for a result."""
 
     count: float
     digest: float
@@ -108,7 +110,9 @@ class Vitals:
             self._observer(SweepsScheduled(self._tenant, self._intervals.in_phase(state.phase)))
         seen = await recorded_sweeps(self._database)
         self._observer(DatabaseAnswered(self._tenant))
-        self._observer(SweepsRecorded(self._tenant, seen.by_kind, seen.canary))
+        ledger = None if seen.counted is None else recorded_ledger(seen.counted)
+        uncounted = seen.counted is not None and ledger is None
+        self._observer(SweepsRecorded(self._tenant, seen.by_kind, seen.canary, ledger, uncounted))
 
     async def _certificates(self) -> None:
         self._observer(CertificatesLooked(self._tenant, await self._promotion.standing()))

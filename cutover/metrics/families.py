@@ -122,7 +122,9 @@ class Metrics:
 
         self.marks = self._gauge("cutover_marks", "Memories that must be re-delivered.", "tenant", "origin")
         self.marks_oldest = self._gauge(
-            "cutover_marks_oldest_timestamp_seconds", "When the oldest mark was made; 0 without marks.", "tenant"
+            "cutover_marks_oldest_timestamp_seconds",
+            "Since when the oldest mark that is to be delivered has waited; 0: none.",
+            "tenant",
         )
         self.deliveries = self._counter(
             "cutover_deliveries", "Deliveries to the plugin by what came of them.", "tenant", "path", "outcome"
@@ -162,12 +164,17 @@ class Metrics:
             "made",
         )
 
-        self.rows = self._gauge("cutover_rows", "Rows at the last count sweep.", "tenant", "store", "kind")
+        self.rows = self._gauge(
+            "cutover_rows", "Rows at the last count sweep; absent where nothing was counted.", "tenant", "store", "kind"
+        )
         self.kv_switch = self._gauge(
             "cutover_kv_switch", "1 where this daemon copies workspace_memory (CUTOVER_KV=on).", "tenant"
         )
         self.drift_rows = self._gauge(
-            "cutover_drift_rows", "Rows by which the stores differ, by cause.", "tenant", "cause"
+            "cutover_drift_rows",
+            "Rows by which the stores differ, by cause; absent where nothing was counted.",
+            "tenant",
+            "cause",
         )
         self.sweeps = self._counter("cutover_sweeps", "Sweeps that ended.", "tenant", "kind", "outcome")
         self.sweep_duration = self._histogram(
@@ -175,12 +182,15 @@ class Metrics:
         )
         self.sweep_success = self._gauge(
             "cutover_sweep_last_success_timestamp_seconds",
-            "When a sweep last ended with a result, clean or not; 0 before the first.",
+            "When a sweep last ended with a result, clean or not; 0: never, or it could count nothing.",
             "tenant",
             "kind",
         )
         self.sweep_interval = self._gauge(
-            "cutover_sweep_interval_seconds", "How often a sweep is due in this phase; 0: never.", "tenant", "kind"
+            "cutover_sweep_interval_seconds",
+            "How often a sweep is due in this phase; 0: never, or it could see nothing.",
+            "tenant",
+            "kind",
         )
         self.sweep_coverage = self._gauge(
             "cutover_sweep_coverage_ratio", "Share of the rows the last sweep could look at.", "tenant", "kind"
@@ -199,13 +209,13 @@ class Metrics:
         )
         self.sweep_canary = self._gauge(
             "cutover_sweep_canary_caught",
-            "Share of the faults planted for the last digest sweep that it caught, by kind; below 1 it is not trusted.",
+            "Share of the faults planted for the last digest sweep that it caught, by kind; absent before the first.",
             "tenant",
             "fault",
         )
         self.sweep_trusted = self._gauge(
             "cutover_sweep_trusted",
-            "1 when the last digest sweep caught every planted fault and reported no intact row.",
+            "1 when the last digest sweep caught all planted faults and reported no intact row; absent before one.",
             "tenant",
         )
 

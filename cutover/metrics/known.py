@@ -9,19 +9,15 @@ from cutover.domain.phase import Phase
 from cutover.metric_labels import (
     BACKFILL_OUTCOMES,
     BREAKER_STATES,
-    CAUSES,
     CERTIFIED,
     DELIVERY_OUTCOMES,
     DELIVERY_PATHS,
     DIVERGENCES,
-    FAULTS,
     MARK_ORIGINS,
     OPERATIONS,
     OTHER,
     REFUSALS,
     REQUEST_OUTCOMES,
-    ROW_KINDS,
-    ROW_STORES,
     SETTLING,
     SHADOW_OUTCOMES,
     STORE_OPERATIONS,
@@ -49,7 +45,6 @@ def known_label_sets(
     yield from ((m.store_duration, (store, each)) for store, names in STORE_OPERATIONS.items() for each in names)
     yield from ((m.store_writes, (store, outcome)) for store in STORES for outcome in STORE_OUTCOMES)
     yield from ((m.deliveries, (path, outcome)) for path in DELIVERY_PATHS for outcome in DELIVERY_OUTCOMES)
-    yield from ((m.rows, (store, kind)) for store in ROW_STORES for kind in (*ROW_KINDS, OTHER))
     yield from ((m.gate_check, (phase.value, check)) for phase in Phase for check in check_ids(phase))
     yield from ((m.sweeps, (kind, outcome)) for kind in SWEEPS for outcome in SWEEP_OUTCOMES)
     yield from ((m.writes_held, (phase.value, made)) for phase in Phase for made in ("true", "false"))
@@ -61,7 +56,6 @@ def known_label_sets(
         (m.marks, (*MARK_ORIGINS, OTHER)),
         (m.bypass_writes, writers),
         (m.frozen_refused, writers),
-        (m.drift_rows, CAUSES),
         (m.divergent_rows, DIVERGENCES),
         (m.findings_settled, SETTLING),
         (m.sweep_duration, SWEEPS),
@@ -70,7 +64,6 @@ def known_label_sets(
         (m.sweep_interval, SWEEPS),
         (m.certificate_expires, CERTIFIED),
         (m.approvals_missing, CERTIFIED),
-        (m.sweep_canary, FAULTS),
         (m.backfill_rows, BACKFILL_OUTCOMES),
         (m.backfill_throttled, (*THROTTLES, OTHER)),
         (m.threshold_loosened, THRESHOLDS),
@@ -85,7 +78,7 @@ def known_label_sets(
         *(m.phase_index, m.phase_epoch, m.phase_entered, m.plugin_up, m.plugin_probe, m.plugin_restarts),
         *(m.marks_oldest, m.quarantined, m.quarantine_blocking),
         *(m.backfill_remaining, m.backfill_rate, m.backfill_eta),
-        *(m.journal_rows, m.divergence_first_seen, m.sweep_trusted),
+        *(m.journal_rows, m.divergence_first_seen),
         *(m.soak_green, m.soak_required, m.soak_resets),
         *(m.held_requests, m.ready, m.kv_switch, m.database_answered, m.daemons, m.phase_change_started),
         *(m.rehearsal_at, m.rehearsal_seconds, m.rehearsal_ok, m.drop_left, m.drop_blocked),

@@ -15,11 +15,13 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from cutover.domain import events
 from cutover.domain.breaker import BreakerState
+from cutover.domain.drift import DriftLedger
 from cutover.domain.gate import check_ids
 from cutover.domain.phase import Phase
 from cutover.metric_labels import (
     BACKFILL_OUTCOMES,
     BREAKER_STATES,
+    CAUSES,
     CERTIFIED,
     DELIVERY_OUTCOMES,
     DELIVERY_PATHS,
@@ -124,6 +126,11 @@ class MetricsObserver:
             child = self._children[key] = family.labels(*labels)
         return child
 
+    def _forget(self, family: Gauge, *labels: str) -> None:
+        """The series is gone until it has a value again."""
+        if self._children.pop((family, *labels), None) is not None:
+            family.remove(*labels)
+
     def _start_at_zero(self, tenant: str) -> None:
         """Every label set that is known beforehand, so that it exists before the first event."""
         for family, labels in known_label_sets(self._metrics, (*sorted(self._writers), OTHER)):
@@ -185,7 +192,7 @@ class MetricsObserver:
             counted[_bound(origin, MARK_ORIGINS)] += count
         for origin, count in counted.items():
             self._child(m.marks, event.tenant, origin).set(count)
-        oldest = self._clock() - event.oldest_seconds if any(counted.values()) else 0.0
+        oldest = 0.0 if event.oldest_seconds is None else self._clock() - event.oldest_seconds
         self._child(m.marks_oldest, event.tenant).set(oldest)
         self._child(m.quarantined, event.tenant).set(event.quarantined)
         self._child(m.quarantine_blocking, event.tenant).set(event.quarantine_blocking)
@@ -256,24 +263,44 @@ class MetricsObserver:
             self._child(m.sweep_coverage, event.tenant, kind).set(sweep.coverage)
         if event.canary is not None:
             self._canary(event.tenant, event.canary)
+        if event.ledger is not None:
+            self._ledger(event.tenant, event.ledger)
+        elif event.uncounted:
+            self._no_ledger(event.tenant)
 
     def _sweep(self, event: events.SweepFinished) -> None:
         m = self._metrics
         self._child(m.sweeps, event.tenant, event.kind, _bound(event.outcome, SWEEP_OUTCOMES)).inc()
         self._child(m.sweep_duration, event.tenant, event.kind).observe(event.seconds)
         self._child(m.sweep_coverage, event.tenant, event.kind).set(event.coverage)
-        if event.outcome not in ("failed", "untrusted", "not_applicable"):
+        # A plugin behind its contract alone cannot be counted: such a sweep ends well and has seen nothing.
+        uncounted = event.kind == "count" and event.outcome == "partial" and event.ledger is None
+        if event.outcome not in ("failed", "untrusted", "not_applicable") and not uncounted:
             self._child(m.sweep_success, event.tenant, event.kind).set(self._clock())
-        if event.ledger is None:
-            return
-        for cause, rows in event.ledger.causes().items():
-            self._child(m.drift_rows, event.tenant, cause).set(rows)
+        if event.ledger is not None:
+            self._ledger(event.tenant, event.ledger)
+        elif uncounted:
+            self._no_ledger(event.tenant)
+
+    def _ledger(self, tenant: str, ledger: DriftLedger) -> None:
+        m = self._metrics
+        for cause, rows in ledger.causes().items():
+            self._child(m.drift_rows, tenant, cause).set(rows)
         counted = {(store, kind): 0 for store in ROW_STORES for kind in (*ROW_KINDS, OTHER)}
-        for (store, kind), rows in event.ledger.rows.items():
+        for (store, kind), rows in ledger.rows.items():
             if store in ROW_STORES:
                 counted[store, _bound(kind, ROW_KINDS)] += rows
         for (store, kind), rows in counted.items():
-            self._child(m.rows, event.tenant, store, kind).set(rows)
+            self._child(m.rows, tenant, store, kind).set(rows)
+
+    def _no_ledger(self, tenant: str) -> None:
+        """Rows that nobody can count are not 0."""
+        m = self._metrics
+        for cause in CAUSES:
+            self._forget(m.drift_rows, tenant, cause)
+        for store in ROW_STORES:
+            for kind in (*ROW_KINDS, OTHER):
+                self._forget(m.rows, tenant, store, kind)
 
     def _divergences(self, event: events.DivergencesCounted) -> None:
         for cls in DIVERGENCES:

@@ -139,10 +139,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits: marks by origin, age of the oldest in seconds, quarantined rows (all, and not acknowledged)."""
+    """What waits: marks by origin, age in seconds of the oldest of live changes and of the backfill's oldest (0 when
+    none), quarantined rows (all, and not acknowledged)."""
 
     by_origin: dict[str, int]
-    oldest_seconds: float
+    oldest_live: float
+    oldest_backfill: float
     quarantined: int
     unacknowledged: int
 
@@ -150,6 +152,11 @@ class Backlog:
     def total(self) -> int:
         """All marks."""
         return sum(self.by_origin.values())
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the oldest of all; 0 when there is none."""
+        return max(self.oldest_live, self.oldest_backfill)
 
     @property
     def live(self) -> int:
@@ -173,9 +180,14 @@ _SETTLE = (
 _BACKLOG = """
 select (select coalesce(jsonb_object_agg(o.origin, o.n), '{}') from
           (select origin, count(*) as n from cutover.mark group by origin) o) as by_origin,
-       (select coalesce(extract(epoch from clock_timestamp() - min(marked_at)), 0)::float8 from cutover.mark) as oldest,
+       o.oldest_live, o.oldest_backfill,
        (select count(*) from cutover.quarantine) as quarantined,
        (select count(*) from cutover.quarantine where acknowledged_by is null) as unacknowledged
+from (select coalesce(extract(epoch from clock_timestamp() - min(marked_at) filter (where origin <> 'backfill')), 0)
+                 ::float8 as oldest_live,
+             coalesce(extract(epoch from clock_timestamp() - min(marked_at) filter (where origin = 'backfill')), 0)
+                 ::float8 as oldest_backfill
+      from cutover.mark) o
 """
 
 
@@ -328,7 +340,10 @@ class Ledger:
         """Counts of what waits."""
         row = await self.database.fetchrow(_BACKLOG)
         assert row is not None  # noqa: S101 - a select without from gives one row
-        return Backlog(json.loads(row["by_origin"]), row["oldest"], row["quarantined"], row["unacknowledged"])
+        return Backlog(
+            json.loads(row["by_origin"]), row["oldest_live"], row["oldest_backfill"],
+            row["quarantined"], row["unacknowledged"],
+        )  # fmt: skip
 
     async def journal_rows(self) -> int:
         """How long the journal is."""

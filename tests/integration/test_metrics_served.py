@@ -119,7 +119,10 @@ async def test_a_real_daemon_serves_the_catalogue_and_nothing_else(scene: Scene)
         assert (kind, words) == (page[name][0], page[name][2])
         assert labels in (set(page[name][1]), set()), name
     silent = {name for name, (_, labels, _) in found.items() if not labels and page[name][1]}
-    assert silent <= {"cutover_recall_overlap_ratio", "cutover_recall_rank_agreement"}
+    assert silent <= {
+        *("cutover_recall_overlap_ratio", "cutover_recall_rank_agreement"),
+        *("cutover_sweep_trusted", "cutover_sweep_canary_caught"),
+    }
 
 
 async def test_openmetrics_is_what_prometheus_gets(scene: Scene) -> None:

@@ -217,7 +217,6 @@ def test_known_label_sets_start_at_zero(metrics: Metrics, observe: MetricsObserv
     zero = [
         ("cutover_requests_total", {"face": "plugin", "operation": "commit", "outcome": "refused"}),
         ("cutover_refused_total", {"reason": "plugin_unhealthy"}),
-        ("cutover_drift_rows", {"cause": "unexplained"}),
         ("cutover_bypass_writes_total", {"writer": "other"}),
         ("cutover_marks", {"origin": "write"}),
         ("cutover_phase", {"phase": "A3"}),
@@ -261,6 +260,87 @@ def test_drift_and_rows_forget_what_the_last_sweep_did_not_see(metrics: Metrics,
         observe(events.SweepFinished("acme", "count", "clean", 0.1, 1.0, DriftLedger(0, 0, 0, 0, 0, 0, rows)))
     assert value(metrics, "cutover_rows", tenant="acme", store="plugin", kind="team") == 0
     assert value(metrics, "cutover_rows", tenant="acme", store="plugin", kind="other") == 0
+
+
+COUNTED = DriftLedger(9, 5, 1, 1, 1, 1, {("legacy", "team"): 4})
+
+
+def counted(metrics: Metrics) -> tuple[float | None, float | None, float | None]:
+    """Unexplained rows, rows of a store, and when a count sweep last had a result."""
+    return (
+        value(metrics, "cutover_drift_rows", tenant="acme", cause="unexplained"),
+        value(metrics, "cutover_rows", tenant="acme", store="legacy", kind="team"),
+        value(metrics, "cutover_sweep_last_success_timestamp_seconds", tenant="acme", kind="count"),
+    )
+
+
+def test_nobody_is_told_that_nothing_is_unexplained_before_anything_was_counted(
+    metrics: Metrics, observe: MetricsObserver
+) -> None:
+    assert counted(metrics) == (None, None, 0)
+    observe(events.SweepFinished("acme", "count", "drift", 0.1, 1.0, COUNTED))
+    assert counted(metrics) == (2, 4, 1000)
+    assert value(metrics, "cutover_drift_rows", tenant="globex", cause="unexplained") is None
+
+
+def test_where_nothing_can_be_counted_no_number_stands_and_the_sweep_is_no_success(
+    metrics: Metrics, observe: MetricsObserver
+) -> None:
+    """A plugin behind its contract alone: the sweep ends well, with a coverage of 0."""
+    observe(events.SweepFinished("acme", "count", "partial", 0.1, 0.0, None))
+    assert counted(metrics) == (None, None, 0)
+    observe(events.SweepFinished("acme", "count", "drift", 0.1, 1.0, COUNTED))
+    observe(events.SweepFinished("acme", "count", "partial", 0.1, 0.0, None))
+    assert counted(metrics) == (None, None, 1000)
+    assert value(metrics, "cutover_sweep_coverage_ratio", tenant="acme", kind="count") == 0
+    observe(events.SweepFinished("acme", "count", "drift", 0.1, 1.0, COUNTED))
+    assert counted(metrics) == (2, 4, 1000), "they come back"
+
+
+def test_a_count_sweep_that_failed_leaves_the_numbers_of_the_last_one(
+    metrics: Metrics, observe: MetricsObserver
+) -> None:
+    """Decision 0025: old values stay, their age is a metric."""
+    observe(events.SweepFinished("acme", "count", "drift", 0.1, 1.0, COUNTED))
+    observe(events.SweepFinished("acme", "count", "failed", 0.1, 0.0, None))
+    assert counted(metrics) == (2, 4, 1000)
+
+
+def test_another_daemons_count_is_told_from_the_record_and_not_counted_as_a_sweep(
+    metrics: Metrics, observe: MetricsObserver
+) -> None:
+    observe(events.SweepsRecorded("acme", {"count": events.RecordedSweep(66.0, 1.0)}, None, COUNTED))
+    assert counted(metrics) == (2, 4, 66)
+    assert value(metrics, "cutover_sweeps_total", tenant="acme", kind="count", outcome="drift") == 0
+    assert value(metrics, "cutover_sweep_duration_seconds_count", tenant="acme", kind="count") == 0
+    observe(events.SweepsRecorded("acme", {}, None))
+    assert counted(metrics) == (2, 4, 66), "a record that says nothing takes nothing back"
+    observe(events.SweepsRecorded("acme", {}, None, uncounted=True))
+    assert counted(metrics) == (None, None, 66)
+
+
+def test_whether_a_digest_sweep_is_trusted_is_told_from_the_first_one_on(
+    metrics: Metrics, observe: MetricsObserver
+) -> None:
+    def told() -> tuple[float | None, float | None]:
+        return (
+            value(metrics, "cutover_sweep_trusted", tenant="acme"),
+            value(metrics, "cutover_sweep_canary_caught", tenant="acme", fault="missing"),
+        )
+
+    assert told() == (None, None)
+    observe(events.SweepsRecorded("acme", {}, events.RecordedCanary({"missing": 2}, {"missing": 1}, False)))
+    assert told() == (0, 0.5)
+    observe(events.SweepsRecorded("acme", {}, events.RecordedCanary({"missing": 2}, {"missing": 2}, True)))
+    assert told() == (1, 1)
+
+
+def test_marks_that_nobody_is_to_deliver_now_have_no_age(metrics: Metrics, observe: MetricsObserver) -> None:
+    observe(events.MarkCounts("acme", {"backfill": 5}, 40.0, 0, 0, 0))
+    assert value(metrics, "cutover_marks_oldest_timestamp_seconds", tenant="acme") == 960
+    observe(events.MarkCounts("acme", {"backfill": 5}, None, 0, 0, 0))
+    assert value(metrics, "cutover_marks_oldest_timestamp_seconds", tenant="acme") == 0
+    assert value(metrics, "cutover_marks", tenant="acme", origin="backfill") == 5
 
 
 def test_a_failed_sweep_is_no_success(metrics: Metrics, observe: MetricsObserver) -> None:

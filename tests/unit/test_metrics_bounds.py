@@ -42,15 +42,16 @@ from cutover.metric_labels import (
 from cutover.metrics import Metrics, MetricsObserver
 from cutover.metrics.families import REQUEST_BUCKETS
 from cutover.settings import Settings
-from tests.unit.test_metrics import CATALOGUE, every_event
+from tests.unit.test_metrics import CATALOGUE, COUNTED, every_event
 
 ROOT = Path(__file__).parents[2]
 WRITERS = ("psql", "workspace-server")
 MOST_PER_TENANT = 1700
 """The bound that docs/metrics.md states, with `CUTOVER_KNOWN_WRITERS` as it is by default or short."""
 LATER = {
-    "cutover_audit_intact", "cutover_config_info", "cutover_freeze_intact", "cutover_legacy_foreign_reads",
-    "cutover_legacy_foreign_writes", "cutover_recall_overlap_ratio", "cutover_recall_rank_agreement",
+    "cutover_audit_intact", "cutover_config_info", "cutover_drift_rows", "cutover_freeze_intact",
+    "cutover_legacy_foreign_reads", "cutover_legacy_foreign_writes", "cutover_recall_overlap_ratio",
+    "cutover_recall_rank_agreement", "cutover_rows", "cutover_sweep_canary_caught", "cutover_sweep_trusted",
 }  # fmt: skip
 """What appears with its first value only, because 0 would be a lie."""
 
@@ -99,7 +100,7 @@ def whatever_can_happen(tenant: str) -> Iterator[events.Event]:
     for kind, outcome in product(SWEEPS, SWEEP_OUTCOMES):
         yield events.SweepFinished(tenant, kind, outcome, 1.0, 1.0, None)
     yield events.SweepsScheduled(tenant, dict.fromkeys(SWEEPS, 1.0))
-    yield events.SweepsRecorded(tenant, {kind: events.RecordedSweep(1.0, 1.0) for kind in SWEEPS}, None)
+    yield events.SweepsRecorded(tenant, {kind: events.RecordedSweep(1.0, 1.0) for kind in SWEEPS}, None, COUNTED)
     yield events.SweepCanary(tenant, "digest", dict.fromkeys(FAULTS, 1), dict.fromkeys(FAULTS, 1), True)
     yield events.DivergencesCounted(tenant, dict.fromkeys(DIVERGENCES, 1), 1.0)
     yield from (events.FindingsSettled(tenant, action, 1, "ada") for action in SETTLING)
