@@ -279,7 +279,7 @@ def overview() -> models.Dashboard:
             About(
                 "Every daemon with what it runs, by how long it has been up. Daemons of one tenant must show one hash"
                 " of their settings.",
-                runbooks=("CutoverDaemonAbsent", "CutoverConfigDisagreement"),
+                runbooks=("CutoverDaemonAbsent", "CutoverDaemonMissing", "CutoverConfigDisagreement"),
             ),
             Place(12, 35, 12, 4),
             f"max by (instance, tenant, hash) ({of('cutover_config_info')})"

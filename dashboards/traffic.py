@@ -67,7 +67,7 @@ def traffic() -> models.Dashboard:
             "Requests by outcome",
             About(
                 "What came of them. `refused` wrote nothing anywhere and may be repeated; `error` is ours.",
-                runbooks=("CutoverWriteErrorBudgetBurn", "CutoverRefusingTraffic"),
+                runbooks=("CutoverWriteErrorBudgetBurn", "CutoverRefusingTraffic", "CutoverWritesFailing"),
             ),
             Place(8, 0, 8, 8),
             "reqps",

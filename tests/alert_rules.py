@@ -1,7 +1,7 @@
 """The alert rules with their times shortened, for tests that cannot wait for hours.
 
-One rule, for every duration alike: `for`, `keep_firing_for`, ranges (`[5m]`) and thresholds in seconds, which the rules
-write as products (`15 * 60`, `24 * 3600`), are divided by the same number. Nothing else is changed.
+One rule, for every duration alike: `for`, `keep_firing_for`, ranges (`[5m]`), offsets and thresholds in seconds, which
+the rules write as products (`15 * 60`, `24 * 3600`), are divided by the same number. Nothing else is changed.
 """
 
 import re
@@ -20,6 +20,7 @@ def shortened(text: str, by: float) -> str:
 
     text = re.sub(rf"^( *(?:keep_firing_)?for: ){_DURATION}()$", duration, text, flags=re.MULTILINE)
     text = re.sub(rf"(\[){_DURATION}(\])", duration, text)
+    text = re.sub(rf"(\boffset ){_DURATION}()\b", duration, text)
     return re.sub(r"\b(\d+) \* (60|3600)\b", lambda found: f"{int(found[1]) * int(found[2]) / by:g}", text)
 
 

@@ -1,6 +1,8 @@
 """The alert and recording rules as files: how each is written, and that each has tests and a runbook (issue 5 §2,
 observability §3, decision 0026). What they do is shown by promtool below, and live in tests/acceptance."""
 
+import functools
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -17,7 +19,10 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 BASE = "https://github.com/cutover/cutover/blob/main/docs/runbooks/"
 TESTS = sorted((ALERTS / "tests").glob("*.yml"))
 DASHBOARDS = ("cutover-overview", "cutover-divergence", "cutover-traffic", "cutover-backfill")
-FLAPPING = ("CutoverPluginDown", "CutoverRefusingTraffic", "CutoverBreakerFlapping", "CutoverDriftUnexplained")
+FLAPPING = (
+    *("CutoverPluginDown", "CutoverRefusingTraffic", "CutoverBreakerFlapping", "CutoverDriftUnexplained"),
+    *("CutoverWritesFailing", "CutoverTaskFailing"),
+)
 SEEN = ("CutoverBypassWriterSeen", "CutoverFrozenTableWritten", "CutoverFrozenTableRead")
 NOT_CUTOVERS = {
     "up": {"job", "instance"},
@@ -76,7 +81,7 @@ def test_there_is_an_alert_for_everything_the_design_names() -> None:
                 *("CutoverFrozenTableWritten", "CutoverFrozenTableRead", "CutoverFreezeBroken", "CutoverSoakReset"),
                 *("CutoverPhaseStuckSwitching", "CutoverCertificateExpired", "CutoverDaemonAbsent"),
                 *("CutoverPhaseDisagreement", "CutoverConfigDisagreement", "CutoverAuditBroken", "CutoverTaskFailing"),
-                "CutoverWriteErrorBudgetBurn",
+                *("CutoverWriteErrorBudgetBurn", "CutoverWritesFailing", "CutoverDaemonMissing"),
             )
         )
         == NAMES
@@ -106,8 +111,11 @@ def test_gauges_are_looked_at_over_a_window_and_counters_as_increases(rule: dict
         if kind == "counter":
             assert around == "increase", metric
             assert window
-        elif kind == "gauge" and (rule["alert"], around) != ("CutoverFreezeBroken", ""):
-            # That one asks how old the daemon is now, which a window would hide.
+        elif metric == "cutover_daemons":  # compared with what was usual
+            assert (around, window) in (("max_over_time", "[15m]"), ("", "[2h]")), (
+                "quantile_over_time has its number first"
+            )
+        elif kind == "gauge":
             assert around in ("max_over_time", "min_over_time", "last_over_time"), f"{metric} in {around or 'nothing'}"
             assert window in ("[5m]", "[1m]")
             # Short windows are for what must be told within minutes, or must be forgotten when it has gone.
@@ -217,16 +225,23 @@ def test_promtool_sees_every_alert_quiet_pending_firing_and_cleared(file: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@functools.cache
+def parsed(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(file.read_text())["tests"]
+    return found
+
+
 def seconds(time: str) -> int:
     return sum(int(n) * {"h": 3600, "m": 60, "s": 1}[unit] for n, unit in re.findall(r"(\d+)([hms])", time))
 
 
-def states(rule: dict[str, Any]) -> list[str]:
-    """The best sequence of states that some test of promtool asserts for this rule."""
+def states(rule: dict[str, Any]) -> list[tuple[int, str]]:
+    """The best sequence of states that some test of promtool asserts for this rule: each with its time, in seconds."""
     name, window = rule["alert"], rule["labels"].get("window")
-    best: list[str] = []
+    severity = f'severity="{rule["labels"]["severity"]}"'
+    best: list[tuple[int, str]] = []
     for file in TESTS:
-        for test in yaml.safe_load(file.read_text())["tests"]:
+        for test in parsed(file):
             seen: dict[int, str] = {}
             for each in test.get("promql_expr_test", []):
                 if f'alertname="{name}"' not in each["expr"]:
@@ -234,8 +249,10 @@ def states(rule: dict[str, Any]) -> list[str]:
                 if window is not None and f'window="{window}"' not in each["expr"]:
                     continue
                 samples = each.get("exp_samples", [])
-                pending = any('alertstate="pending"' in sample["labels"] for sample in samples)
-                seen[seconds(each["eval_time"])] = "pending" if pending else "quiet" if not samples else "?"
+                told = {found for sample in samples for found in re.findall(r'alertstate="(\w+)"', sample["labels"])}
+                if severity not in "".join(sample["labels"] for sample in samples) and samples:
+                    continue
+                seen[seconds(each["eval_time"])] = told.pop() if told else "quiet"
             for each in test["alert_rule_test"]:
                 expected = [alert["exp_labels"] for alert in each.get("exp_alerts", [])]
                 if each["alertname"] == name and any(
@@ -243,14 +260,25 @@ def states(rule: dict[str, Any]) -> list[str]:
                     for labels in expected
                 ):
                     seen[seconds(each["eval_time"])] = "firing"
-            order = [state for _, state in sorted(seen.items())]
-            best = max(best, order, key=len)
+            best = max(best, sorted(seen.items()), key=len)
     return best
 
 
 @EACH
 def test_every_alert_has_tests_for_all_four_states_in_their_order(rule: dict[str, Any]) -> None:
-    assert states(rule) == ["quiet", "pending", "firing", "quiet"]
+    told = [state for _, state in states(rule)]
+    assert [state for state, _ in itertools.groupby(told)] == ["quiet", "pending", "firing", "quiet"]
+
+
+@EACH
+def test_every_alert_is_asked_one_evaluation_before_and_after_it_begins_fires_and_ends(rule: dict[str, Any]) -> None:
+    told = states(rule)
+    edges = {(was, now): (before, at) for (before, was), (at, now) in itertools.pairwise(told) if was != now}
+    steps = {at - before for before, at in edges.values()}
+    assert len(steps) == 1, f"asked in steps of {steps} seconds"
+    (step,) = steps
+    (_, pending), (_, fires) = edges["quiet", "pending"], edges["pending", "firing"]
+    assert 0 <= fires - pending - seconds(rule["for"]) < step, "`for` is what lies between"
 
 
 def test_the_search_for_states_would_miss_a_rule_without_tests() -> None:

@@ -18,6 +18,7 @@ def test_the_share_of_bad_writes_is_the_objective_of_the_alerts() -> None:
     recorded = {
         value[1]
         for rule in rules_of_alerts()
+        if "record" in rule
         for each in selectors(str(rule["expr"]))
         if (value := each.matchers.get("operation"))
     }
