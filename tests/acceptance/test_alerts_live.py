@@ -32,7 +32,7 @@ from tests.conftest import MakeDatabase
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.prometheus, pytest.mark.timeout(300)]
 FASTER = 20
-PATIENCE = 60.0
+PATIENCE = 90.0
 SETTINGS = {
     **FAST,
     "CUTOVER_POOL_SIZE": "4",
