@@ -15,6 +15,7 @@ export function follow(url, shown, said) {
   let watchdog = 0;
   let last = performance.now();
   let lost = false;
+  let streamed = false; // whether this stream has brought anything: a proxy may hold all of it back
 
   function watch() {
     clearTimeout(watchdog);
@@ -33,7 +34,7 @@ export function follow(url, shown, said) {
   }
 
   function silent() {
-    missed();
+    if (streamed) missed();
     poll();
   }
 
@@ -50,13 +51,16 @@ export function follow(url, shown, said) {
       return;
     }
     source = new EventSource(url);
+    streamed = false;
     watch();
     source.addEventListener("beat", () => {
       watch();
+      streamed = true;
       heard("live", "live");
     });
     source.addEventListener("page", (event) => {
       watch();
+      streamed = true;
       if (shown(JSON.parse(event.data))) heard("live", "live");
       else missed();
     });
@@ -80,7 +84,7 @@ export function follow(url, shown, said) {
       if (!shown(page)) throw new Error("this is not the console");
       const back = lost;
       heard("polling", "refreshed every 5 s");
-      if (back && url && !document.hidden) return listen();
+      if (back && streamed && !document.hidden) return listen();
     } catch {
       if (source) return;
       missed();
