@@ -42,6 +42,8 @@ class Facts:
     """Newest first, of every kind."""
     unexplained_since: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    confirmed_seconds_ago: float = 0.0
+    """Since the database last confirmed `state`."""
     several: bool = False
     """Whether the daemon has more tenants than this one."""
 
@@ -135,5 +137,6 @@ class Gathering:
             sweeps=tuple(swept),
             unexplained_since=since,
             missing=missing,
+            confirmed_seconds_ago=tenant.phase.confirmed_seconds_ago,
             several=several,
         )

@@ -4,6 +4,7 @@ Pure: facts in, sentences out. What is worse is said first, and exactly one next
 """
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from cutover.domain.check import Check, Status
@@ -66,7 +67,8 @@ def _phase(facts: Facts) -> Answer:
         return Answer(Status.WARN, f"{state.phase} → {changing['to']}", f"under way: {changing['doing']}")
     serving = facts.serving
     if serving is None or any(check.id == "phase" and check.status is Status.FAIL for check in serving.checks):
-        return Answer(Status.WARN, short, "as last confirmed: the database does not say so now")
+        then = facts.at - timedelta(seconds=facts.confirmed_seconds_ago)
+        return Answer(Status.WARN, short, f"as of {then:%H:%M} UTC: the database does not say so now")
     return Answer(Status.PASS, short, IN_WORDS[state.phase])
 
 

@@ -15,6 +15,10 @@ class PhaseSource(Protocol):
 
     @property
     def state(self) -> PhaseState | None: ...
+    @property
+    def confirmed_seconds_ago(self) -> float:
+        """Since the database last confirmed it; infinite where it never did."""
+        ...
 
 
 class Operations(Protocol):

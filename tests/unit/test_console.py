@@ -636,10 +636,10 @@ def test_without_its_database_the_page_says_so_once_and_claims_nothing() -> None
     why = "the database does not answer"
     serving = told(None, bad("database", why, "cutover doctor"), bad("phase", "it could not be confirmed"))
     missing = dict.fromkeys(("status", "changes", "sweeps"), why)
-    made = facts(serving=serving, status={}, changes=(), missing=missing)
+    made = facts(serving=serving, status={}, changes=(), missing=missing, confirmed_seconds_ago=240.0)
     told_ = headline(made)
     assert (told_.phase.status, told_.phase.short) == (WARN, "A1 shadow")
-    assert "as last confirmed" in told_.phase.words
+    assert told_.phase.words == "as of 11:56 UTC: the database does not say so now"
     assert (told_.lost.short, told_.lost.words) == ("Not known", why)
     assert (told_.next.short, told_.next.command) == ("Mend this first", "cutover doctor")
     said = page(made).said
