@@ -15,7 +15,7 @@ def backfill() -> models.Dashboard:
     remaining = worst("cutover_backfill_remaining_rows")
     rows = summed("cutover_rows", by="tenant", once_by="tenant, kind", store="legacy")
     waiting = worst("cutover_drift_rows", cause="not_backfilled")
-    done = otherwise(f"clamp_min(1 - {waiting} / ({rows} > 0), 0)", f"0 * {rows} - 1")
+    done = otherwise(f"clamp_min(1 - {waiting} / ({rows} > 0), 0)", f"0 * {remaining} - 1")
     held_back = f"{worst('cutover_backfill_throttled', by='tenant, reason')} == 1"
     nothing = f'label_replace(0 * {remaining}, "reason", "nothing", "", "")'
     panels = [
@@ -34,7 +34,7 @@ def backfill() -> models.Dashboard:
                     done,
                     "percentunit",
                     steps=((None, "text"), (1, GREEN)),
-                    words={-1: ("not counted yet", GREY)},
+                    words={-1: ("not counted", GREY)},
                 ),
                 Column("Rows left", remaining, "short"),
                 Column("Rows per second", worst("cutover_backfill_rate_rows_per_second"), "short"),

@@ -4,7 +4,7 @@ from typing import Final
 
 from dashboards.frame import framed
 from dashboards.panels import GREEN, GREY, ORANGE, RED, About, Column, Place, Query, by_tenant, lines
-from dashboards.promql import age, least, of, seen, seen_rate, summed, worst
+from dashboards.promql import age, farthest, least, of, seen, seen_rate, summed, worst
 from dashboards.sdk import models
 
 UID: Final = "cutover-divergence"
@@ -31,7 +31,8 @@ def divergence() -> models.Dashboard:
             "Rows by store",
             About(
                 "What the last count sweep found in each store. The lines of a tenant need not meet: the ledger beside"
-                " says why.",
+                " says why. Nothing for a tenant whose plugin is reached over its contract alone: its rows cannot be"
+                " counted.",
                 runbooks=("CutoverDriftUnexplained",),
             ),
             Place(0, 0, 12, 8),
@@ -42,27 +43,28 @@ def divergence() -> models.Dashboard:
             2,
             "Drift ledger: difference by cause",
             About(
-                "legacy − plugin = in flight + not backfilled + quarantined + accepted − native − kv + unexplained."
-                " Only unexplained rows are a reason to be woken.",
+                "Per tenant: legacy − plugin = in flight + not backfilled + quarantined + accepted − native − kv +"
+                " unexplained. Only unexplained rows are a reason to be woken.",
                 runbooks=("CutoverDriftUnexplained",),
                 details="cutover-backfill",
             ),
             Place(12, 0, 12, 8),
             "short",
-            [Query(summed("cutover_drift_rows", by="cause", once_by="tenant, cause"), "{{cause}}")],
+            [Query(farthest("cutover_drift_rows", by="tenant, cause"), "{{tenant}} {{cause}}")],
             stacked=True,
-            colours=_CAUSES,
+            colours={f".* {cause}": colour for cause, colour in _CAUSES.items()},
         ),
         lines(
             3,
             "Unexplained rows",
             About(
-                "The ledger's remainder per tenant; below 0 the plugin holds more than it should.",
+                "The ledger's remainder per tenant; below 0 the plugin holds more than it should. Nothing where nothing"
+                " was counted.",
                 runbooks=("CutoverDriftUnexplained",),
             ),
             Place(0, 8, 8, 7),
             "short",
-            [Query(worst("cutover_drift_rows", cause="unexplained"))],
+            [Query(farthest("cutover_drift_rows", cause="unexplained"))],
             steps=((-1, RED), (1, RED)),
             top=2,
             zero=False,
@@ -96,15 +98,21 @@ def divergence() -> models.Dashboard:
             6,
             "Sweeps",
             About(
-                "Per tenant and kind: how long ago a sweep last ended with a result (0: never in this daemon's life),"
-                " how often it is scheduled (0: on demand), what share of the rows it could look at, how long it took.",
+                "Per tenant and kind: how long ago a sweep last ended with a result, how often it is scheduled, what"
+                " share of the rows it could look at, how long it took. Rows behind the contract alone cannot be"
+                " counted: there count sweeps see nothing and are not waited for.",
                 runbooks=("CutoverSweepStale",),
             ),
             Place(0, 15, 12, 8),
             (
                 Column("Last result ago", fresh, "s", words={0: ("never", GREY)}),
-                Column("Scheduled every", every, "s", words={0: ("on demand", GREY)}),
-                Column("Coverage", worst("cutover_sweep_coverage_ratio", by="tenant, kind"), "percentunit"),
+                Column("Scheduled every", every, "s", words={0: ("not scheduled", GREY)}),
+                Column(
+                    "Coverage",
+                    worst("cutover_sweep_coverage_ratio", by="tenant, kind"),
+                    "percentunit",
+                    words={0: ("nothing seen", GREY)},
+                ),
                 Column(
                     "Mean duration",
                     f"sum by (tenant, kind) (increase({took}[$__range]))"
@@ -146,7 +154,7 @@ def divergence() -> models.Dashboard:
             "Planted faults caught",
             About(
                 "Before a digest sweep looks, faults are planted on copies; a sweep that misses one is not believed."
-                " Trusted is 1 when it caught all and reported no intact row. 0 before the first sweep.",
+                " Trusted is 1 when it caught all and reported no intact row. Nothing before the first sweep.",
                 runbooks=("CutoverSweepCanaryMissed",),
             ),
             Place(6, 23, 6, 7),
@@ -206,7 +214,11 @@ def divergence() -> models.Dashboard:
         lines(
             13,
             "Age of the oldest mark",
-            About("How long the oldest mark has waited; 0 without marks.", runbooks=("CutoverMarksAgeing",)),
+            About(
+                "How long the oldest mark that is to be delivered has waited; 0 without one. Marks of a paused"
+                " backfill, and all of them in A0, wait for nobody and have no age.",
+                runbooks=("CutoverMarksAgeing",),
+            ),
             Place(8, 30, 8, 7),
             "s",
             [Query(age("cutover_marks_oldest_timestamp_seconds"))],

@@ -21,7 +21,7 @@ from dashboards.panels import (
     listing,
     states,
 )
-from dashboards.promql import age, least, next_phase, of, otherwise, process, rate, seen_rate, worst
+from dashboards.promql import age, least, next_phase, of, otherwise, process, rate, seen_rate, seen_rates, worst
 from dashboards.sdk import models
 
 UID: Final = "cutover-overview"
@@ -63,8 +63,9 @@ def _tenants() -> tuple[Column, ...]:
         Column("Approvals missing", otherwise(missing, f"0 * ({_LAST_PHASE})"), steps=((None, "text"), (1, ORANGE))),
         Column(
             "Unexplained rows",
-            _UNEXPLAINED,
+            otherwise(_UNEXPLAINED, f"0 * {worst('cutover_phase_index')} - 1"),
             steps=_NOT_ZERO,
+            words={-1: ("not counted", GREY)},
         ),
         Column(
             "Oldest difference",
@@ -96,6 +97,16 @@ def overview() -> models.Dashboard:
         'max by (alertname, severity, tenant) (ALERTS{job=~"$job", tenant=~"$tenant|", alertname=~"Cutover.+",'
         ' alertstate="firing"})'
     )
+    # Of the rules' own series, one that is there whenever a daemon is scraped and the rules are evaluated.
+    evaluated = 'count(tenant:cutover_writes:increase5m{job=~"$job", tenant=~"$tenant"}) > 0'
+    nothing_fires = f'label_replace(0 * ({evaluated}), "alertname", "none", "", "")'
+    no_rules = 'label_replace(vector(0), "alertname", "rules not loaded", "", "")'
+    others = seen_rates(
+        ("cutover_bypass_writes_total", "writer", "$1 wrote"),
+        ("cutover_frozen_writes_refused_total", "writer", "$1 was refused"),
+    )
+    certified = f"max_over_time({of('cutover_certificate_expires_timestamp_seconds')}[$__range] @ end()) > 0"
+    no_certificate = f'label_replace(0 * max({_LEFT}), "tenant", "none", "", "") unless on () ({certified})'
     panels = [
         by_tenant(
             1,
@@ -132,9 +143,12 @@ def overview() -> models.Dashboard:
         listing(
             3,
             "Firing alerts",
-            About("What fires now, each with a link to its runbook: meaning, impact, diagnosis, the commands to type."),
+            About(
+                "What fires now, each with a link to its runbook: meaning, impact, diagnosis, the commands to type."
+                " `rules not loaded`: Prometheus evaluates none of alerts/*.yml, so nothing can fire.",
+            ),
             Place(9, 5, 8, 8),
-            otherwise(firing, 'label_replace(vector(0), "alertname", "none", "", "")', on=""),
+            otherwise(firing, otherwise(nothing_fires, no_rules, on=""), on=""),
             {"alertname": "Alert", "severity": "Severity", "tenant": "Tenant"},
             colours={"Severity": {"critical": RED, "warning": ORANGE, "info": BLUE}},
             links={"Alert": ("Open the runbook", f"{RUNBOOKS}/${{__value.text}}.md")},
@@ -155,7 +169,7 @@ def overview() -> models.Dashboard:
             "Unexplained drift",
             About(
                 "Rows, too many or too few, that no cause of the ledger explains. Anything but 0 is a reason"
-                " to look, and closes the gates.",
+                " to look, and closes the gates. Nothing where nothing was counted.",
                 runbooks=("CutoverDriftUnexplained",),
                 details="cutover-divergence",
             ),
@@ -230,12 +244,7 @@ def overview() -> models.Dashboard:
             Place(16, 20, 8, 7),
             "s",
             [
-                Query(
-                    otherwise(
-                        f"({_LEFT}) > 0", "label_replace(0 * max(" + _LEFT + '), "tenant", "none", "", "")', on=""
-                    ),
-                    "{{tenant}} {{target}}",
-                )
+                Query(otherwise(f"({_LEFT}) > 0", no_certificate, on=""), "{{tenant}} {{target}}"),
             ],
         ),
         by_tenant(
@@ -265,12 +274,7 @@ def overview() -> models.Dashboard:
             ),
             Place(0, 27, 12, 8),
             "cpm",
-            [
-                Query(f"60 * ({seen_rate('cutover_bypass_writes_total', by='writer')})", "{{writer}} wrote"),
-                Query(
-                    f"60 * ({seen_rate('cutover_frozen_writes_refused_total', by='writer')})", "{{writer}} was refused"
-                ),
-            ],
+            [Query(f"60 * ({others})", "{{series}}")],
             top=1,
         ),
         listing(

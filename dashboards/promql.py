@@ -39,6 +39,12 @@ def least(metric: str, *, by: str = "tenant", **labels: str) -> str:
     return f"min by ({by}) ({of(metric, **labels)})"
 
 
+def farthest(metric: str, *, by: str = "tenant", **labels: str) -> str:
+    """The value farthest from 0 that any daemon tells, with its sign, by labels."""
+    most, fewest = worst(metric, by=by, **labels), least(metric, by=by, **labels)
+    return f"({most} >= -1 * {fewest}) or {fewest}"
+
+
 def summed(metric: str, *, by: str, once_by: str, **labels: str) -> str:
     """Added up by `by`, after every `once_by` has been taken once, however many daemons tell it."""
     return f"sum by ({by}) ({worst(metric, by=once_by, **labels)})"
@@ -69,19 +75,35 @@ def next_phase(label: str = "phase") -> str:
 def seen_rate(metric: str, *, by: str, **labels: str) -> str:
     """`rate`, without the series that have not moved in the whole time range: a legend of zeros hides what counts.
     "none" in the first label where nothing moved at all."""
-    moved = f"sum by ({by}) (increase({of(metric, **labels)}[$__range])) > 0"
-    return _seen(rate(metric, by=by, **labels), moved, by)
+    return _seen(rate(metric, by=by, **labels), _moved(metric, by, **labels), by)
+
+
+def seen_rates(*parts: tuple[str, str, str]) -> str:
+    """`seen_rate` of several counters in one: metric, label (or ""), and what its series are called, with `$1` for the
+    label's value. All of it in the label `series`; one "none" where none of them moved."""
+    shown, quiet = [], f'label_replace(0 * sum({rate(parts[0][0], by="tenant")}), "series", "none", "", "")'
+    for metric, by, name in parts:
+        moved = _moved(metric, by)
+        each = f"{rate(metric, by=by)} and on ({by}) ({moved})"
+        shown.append(f'label_replace({each}, "series", "{name}", "{by}", "(.*)")')
+        quiet = f"({quiet}) unless on () ({moved})"
+    return otherwise(" or ".join(shown), quiet, on="")
+
+
+def _moved(metric: str, by: str, **labels: str) -> str:
+    """What has moved in the whole time range, seen from each of its moments."""
+    return f"sum by ({by}) (increase({of(metric, **labels)}[$__range] @ end())) > 0"
 
 
 def seen(metric: str, *, by: str, once_by: str) -> str:
     """`summed`, without the series that were 0 in the whole time range, as `seen_rate`."""
-    above = f"sum by ({by}) (max_over_time({of(metric)}[$__range])) > 0"
+    above = f"sum by ({by}) (max_over_time({of(metric)}[$__range] @ end())) > 0"
     return _seen(summed(metric, by=by, once_by=once_by), above, by)
 
 
 def _seen(expression: str, busy: str, by: str) -> str:
     first = by.partition(",")[0]
-    quiet = f'label_replace(0 * sum({expression}), "{first}", "none", "", "")'
+    quiet = f'label_replace(0 * sum({expression}), "{first}", "none", "", "") unless on () ({busy})'
     return otherwise(f"{expression} and on ({by}) ({busy})", quiet, on="")
 
 

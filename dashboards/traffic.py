@@ -18,7 +18,7 @@ from dashboards.panels import (
     lines,
     states,
 )
-from dashboards.promql import RATE, of, otherwise, process, quantile, rate, seen_rate
+from dashboards.promql import RATE, of, otherwise, process, quantile, rate, seen_rate, seen_rates
 from dashboards.sdk import models
 
 UID: Final = "cutover-traffic"
@@ -52,6 +52,10 @@ def traffic() -> models.Dashboard:
     tries = f"sum by (to) (increase({of('cutover_writes_held_seconds_count')}[$__range]))"
     held = f"sum by (to, le) (increase({of('cutover_writes_held_seconds_bucket')}[$__range]))"
     longest = f"histogram_quantile(0.99, {held})"
+    changes = seen_rates(
+        ("cutover_breaker_transitions_total", "to", "breaker to $1"),
+        ("cutover_plugin_restarts_total", "tenant", "$1: plugin restarted"),
+    )
     panels = [
         lines(
             1,
@@ -173,10 +177,7 @@ def traffic() -> models.Dashboard:
             ),
             Place(8, 24, 8, 7),
             "cpm",
-            [
-                Query(f"60 * ({seen_rate('cutover_breaker_transitions_total', by='to')})", "breaker to {{to}}"),
-                Query(f"60 * sum(rate({of('cutover_plugin_restarts_total')}{RATE}))", "plugin restarted"),
-            ],
+            [Query(f"60 * ({changes})", "{{series}}")],
             top=1,
         ),
         lines(

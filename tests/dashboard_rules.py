@@ -1,4 +1,4 @@
-"""The 17 rules of grafana/dashboard-linter, checked by ourselves: its program is not in any registry we use.
+"""The 17 rules of grafana/dashboard-linter, checked by ourselves: its program is not packaged.
 
 Each rule is a function from a dashboard (as JSON) to what it finds wrong. Where the linter looks at some kinds of
 panels only, these look at all; what is left out is in `dashboards/.lint`, in the linter's own form, with a reason.

@@ -114,6 +114,15 @@ def test_every_panels_every_query_returns_data(answers: Answers, board: Board) -
 
 
 @board
+def test_none_stands_beside_no_other_series(answers: Answers, board: Board) -> None:
+    """Where something happened at any time of the range, nothing is called none."""
+    asked = {key: series for key, series in answers.panels.items() if key[0] == board["uid"]}
+    assert [
+        key for key, series in asked.items() if len(series) > 1 and any("none" in each.values() for each, _ in series)
+    ] == []
+
+
+@board
 def test_every_variable_has_values(answers: Answers, board: Board) -> None:
     found = {name: values for (uid, name), values in answers.variables.items() if uid == board["uid"]}
     assert (found["job"], found["tenant"]) == (["cutover"], ["sample"])

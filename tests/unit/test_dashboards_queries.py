@@ -33,6 +33,9 @@ SERIES = {
     'cutover_rows{tenant="a", instance="1", store="legacy", kind="team", JOB}': 5,
     'cutover_drift_rows{tenant="a", instance="1", cause="unexplained", JOB}': -3,
     'cutover_drift_rows{tenant="a", instance="2", cause="unexplained", JOB}': 0,
+    'cutover_drift_rows{tenant="a", instance="1", cause="not_backfilled", JOB}': 3,
+    'cutover_drift_rows{tenant="c", instance="1", cause="unexplained", JOB}': 3,
+    'cutover_drift_rows{tenant="c", instance="2", cause="unexplained", JOB}': 2,
     'cutover_held_requests{tenant="a", instance="1", JOB}': 2,
     'cutover_held_requests{tenant="a", instance="2", JOB}': 3,
     'cutover_marks_oldest_timestamp_seconds{tenant="a", instance="1", JOB}': 0,
@@ -58,7 +61,7 @@ AT = 300
     [
         ("cutover-overview", "May I promote?", "C", {'{tenant="a"}': 1, '{tenant="b"}': -1, '{tenant="c"}': 0}),
         ("cutover-overview", "May I promote?", "E", {'{tenant="a"}': 2, '{tenant="b"}': 0, '{tenant="c"}': 0}),
-        ("cutover-overview", "May I promote?", "F", {'{tenant="a"}': 3}),
+        ("cutover-overview", "May I promote?", "F", {'{tenant="a"}': 3, '{tenant="b"}': -1, '{tenant="c"}': 3}),
         ("cutover-overview", "May I promote?", "J", {'{tenant="a"}': 5}),
         (
             "cutover-overview",
@@ -70,7 +73,7 @@ AT = 300
                 '{tenant="c", check="none fails"}': 0,
             },
         ),
-        ("cutover-overview", "Firing alerts", "A", {'{alertname="none"}': 0}),
+        ("cutover-overview", "Firing alerts", "A", {'{alertname="rules not loaded"}': 0}),
         (
             "cutover-overview",
             "Daemons",
@@ -81,6 +84,18 @@ AT = 300
             },
         ),
         ("cutover-divergence", "Rows by store", "A", {'{tenant="a", store="legacy"}': 15}),
+        (
+            "cutover-divergence",
+            "Drift ledger: difference by cause",
+            "A",
+            {
+                '{tenant="a", cause="unexplained"}': -3,
+                '{tenant="a", cause="not_backfilled"}': 3,
+                '{tenant="c", cause="unexplained"}': 3,
+            },
+        ),
+        ("cutover-divergence", "Unexplained rows", "A", {'{tenant="a"}': -3, '{tenant="c"}': 3}),
+        ("cutover-backfill", "Backfill now", "A", {'{tenant="a"}': 0.8, '{tenant="c"}': -1}),
         ("cutover-divergence", "Age of the oldest mark", "A", {'{tenant="a"}': 0, '{tenant="c"}': 100}),
         ("cutover-traffic", "Breaker", "A", {'{tenant="a", instance="1"}': 2}),
         (
@@ -92,12 +107,65 @@ AT = 300
     ],
 )
 def test_what_a_query_makes_of_it(uid: str, title: str, ref: str, wanted: dict[str, float], tmp_path: Path) -> None:
+    asked(uid, title, ref, wanted, tmp_path)
+
+
+QUIET = {
+    'cutover_bypass_writes_total{tenant="a", instance="1", writer="psql", JOB}': "0x10",
+    'cutover_frozen_writes_refused_total{tenant="a", instance="1", writer="psql", JOB}': "0x10",
+    'cutover_breaker_transitions_total{tenant="a", instance="1", to="open", JOB}': "0x10",
+    'cutover_plugin_restarts_total{tenant="a", instance="1", JOB}': "0x10",
+}
+LOADED = {'tenant:cutover_writes:increase5m{tenant="a", JOB}': "0x10"}
+FIRES = {'ALERTS{tenant="a", alertname="CutoverPluginDown", severity="critical", alertstate="firing", JOB}': "1x10"}
+OTHERS = ("cutover-overview", "Other writers of agent_memories")
+CHANGES = ("cutover-traffic", "Breaker's changes, plugin restarts")
+ALERTS = ("cutover-overview", "Firing alerts")
+
+
+def moving(name: str) -> dict[str, str]:
+    """One of the quiet series goes up by 60 a minute in both daemons."""
+    (key,) = [each for each in QUIET if each.startswith(name)]
+    other = key.replace('instance="1"', 'instance="2"')
+    return {**QUIET, key: "0+60x10", other: "0+60x10"}
+
+
+@pytest.mark.parametrize(
+    ("panel", "more", "wanted"),
+    [
+        (OTHERS, QUIET, {'{series="none"}': 0}),
+        (OTHERS, moving("cutover_bypass"), {'{writer="psql", series="psql wrote"}': 120}),
+        (OTHERS, moving("cutover_frozen"), {'{writer="psql", series="psql was refused"}': 120}),
+        (CHANGES, QUIET, {'{series="none"}': 0}),
+        (CHANGES, moving("cutover_breaker"), {'{to="open", series="breaker to open"}': 120}),
+        (CHANGES, moving("cutover_plugin"), {'{tenant="a", series="a: plugin restarted"}': 120}),
+        (ALERTS, LOADED, {'{alertname="none"}': 0}),
+        (ALERTS, LOADED | FIRES, {'{tenant="a", alertname="CutoverPluginDown", severity="critical"}': 1}),
+        (ALERTS, FIRES, {'{tenant="a", alertname="CutoverPluginDown", severity="critical"}': 1}),
+    ],
+    ids=[
+        *("nobody else", "others wrote", "others were refused"),
+        *("nothing changed", "the breaker opened", "the plugin restarted"),
+        *("nothing fires", "one fires", "one fires and the other file is missing"),
+    ],
+)
+def test_none_is_said_once_and_only_where_there_is_nothing(
+    panel: tuple[str, str], more: dict[str, str], wanted: dict[str, float], tmp_path: Path
+) -> None:
+    asked(*panel, "A", wanted, tmp_path, more)
+
+
+def asked(
+    uid: str, title: str, ref: str, wanted: dict[str, float], tmp_path: Path, more: dict[str, str] | None = None
+) -> None:
+    """The query gives that, of the series above and of more."""
     panel = next(each for each in panels(BOARDS[uid]) if each["title"] == title)
     expr = next(target["expr"] for target in panel["targets"] if target["refId"] == ref)
     case = {
         "interval": "60s",
         "input_series": [
-            {"series": name.replace("JOB", JOB), "values": f"{value}x10"} for name, value in SERIES.items()
+            {"series": name.replace("JOB", JOB), "values": values}
+            for name, values in ({name: f"{value}x10" for name, value in SERIES.items()} | (more or {})).items()
         ],
         "promql_expr_test": [
             {
