@@ -14,6 +14,7 @@ import pytest
 
 from cutover.embedded.postgres import EmbeddedPostgres
 from cutover.embedded.processes import PEOPLE
+from cutover.stores.task_lock import DIGEST_SWEEP
 from tests.cli_tree import VERBS, Operator, a_call_of, asks_the_daemon, assert_three_lines
 from tests.integration.test_cli_daemon import wait_for
 from tests.served import Served, served
@@ -99,41 +100,46 @@ def finished(cutover: Operator, kind: str) -> bool:
     return bool(found) and found[0]["state"] == "finished"
 
 
-INTERRUPTED: dict[str, tuple[tuple[str, ...], str, str, str | None, Callable[[Operator], Any]]] = {
+def came_to_its_end(running: Served, kind: str) -> bool:
+    found = asyncio.run(running.execute("select state from cutover.task_run where kind = $1", kind))
+    return [row["state"] for row in found] == ["finished"]
+
+
+INTERRUPTED: dict[str, tuple[tuple[str, ...], str, str, str | None, Callable[[Operator, Served], Any]]] = {
     "sweep run": (
         ("sweep", "run", "--kind", "digest", "--full"),
         "second look",
         "the sweep goes on in the daemon; `cutover sweep show ",
         None,
-        lambda cutover: finished(cutover, "digest"),
+        lambda cutover, _: finished(cutover, "digest"),
     ),
     "verify": (
         ("backfill", "--verify"),
         "verify: ",
         "the verification goes on in the daemon and changes nothing",
-        None,
-        lambda cutover: True,
+        f"select pg_advisory_xact_lock({DIGEST_SWEEP})",  # a digest sweep is under way, for all it knows
+        lambda _, running: came_to_its_end(running, "verify"),
     ),
     "scream-test": (
         ("phase", "scream-test", "--seconds", "600", "--yes"),
         "frozen until",
         "`cutover phase scream-test --stop` ends it now and lists who was refused",
         None,
-        lambda cutover: cutover("phase", "scream-test", "--stop").exit_code == 0,
+        lambda cutover, _: cutover("phase", "scream-test", "--stop").exit_code == 0,
     ),
     "archive create": (
         ("archive", "create", "--yes"),
         "archive: copying",
         "the archive goes on in the daemon; `cutover archive list` shows what it comes to",
         "lock table workspace_memory in access exclusive mode",
-        lambda cutover: finished(cutover, "archive"),
+        lambda cutover, _: finished(cutover, "archive"),
     ),
     "rehearse": (
         ("phase", "rehearse-rollback", "--yes"),
         "rehearsal: ",
         "the rehearsal goes on in the daemon, on a copy",
         "lock table cutover.rehearsal in share mode",
-        lambda cutover: cutover("phase", "rehearse-rollback", "--show").exit_code == 0,
+        lambda cutover, _: cutover("phase", "rehearse-rollback", "--show").exit_code == 0,
     ),
 }
 
@@ -143,6 +149,8 @@ def test_ctrl_c_leaves_it_going_on_in_the_daemon_and_says_how_to_go_on(
     cutover: Operator, running: Served, at: dict[str, str], verb: str
 ) -> None:
     arguments, begun, words, lock, done = INTERRUPTED[verb]
+    if verb == "verify":
+        assert not came_to_its_end(running, verb)
     if verb == "sweep run":
         asyncio.run(running.execute(SPOIL))  # so that it waits for a second look
     with locked(running, lock or "select 1"):
@@ -155,7 +163,7 @@ def test_ctrl_c_leaves_it_going_on_in_the_daemon_and_says_how_to_go_on(
     assert seen.splitlines()[-1].startswith("interrupted: ")
     assert not ANSI.search(seen), "plain lines off a terminal"
     assert "\r" not in seen
-    wait_for(lambda: done(cutover), lambda: (verb, seen))
+    wait_for(lambda: done(cutover, running), lambda: (verb, seen))
 
 
 def test_status_watch_is_drawn_anew_on_a_terminal_and_is_lines_elsewhere(at: dict[str, str]) -> None:
