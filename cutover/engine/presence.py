@@ -32,7 +32,7 @@ class Presence:
         self._left = False
         self._failing = False
         self.seen: list[DaemonSeen] = []
-        """Everyone as of the last heartbeat that could be written."""
+        """Everyone as of the last heartbeat; nobody while none can be written."""
 
     def announce(self, faces: Mapping[str, Sequence[str]]) -> None:
         """From now on tell that we serve, at these addresses."""
@@ -50,6 +50,7 @@ class Presence:
                     words = f"the other daemons do not see this one: {error.message}"
                     self._observer(TaskFailed(self._tenant, "presence", type(error).__name__, words))
                 self._failing = True
+                self.seen = []  # what was seen before says nothing of now
             else:
                 self._failing = False
             await asyncio.sleep(self._beat)
@@ -72,5 +73,5 @@ class Presence:
                     await self._store.leave(self._me.id)
 
     def status(self) -> list[dict[str, Any]]:
-        """Every daemon of the tenant, for `cutover status`; empty before the first heartbeat."""
+        """Every daemon of the tenant, for `cutover status`; empty while no heartbeat can be written."""
         return [{**each.as_json(), "me": each.id == self._me.id} for each in self.seen]

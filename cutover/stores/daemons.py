@@ -19,11 +19,14 @@ insert into cutover.daemon as d (id, host, pid, version, config_hash, settings, 
 values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb)
 on conflict (id) do update set faces = excluded.faces, last_seen = clock_timestamp()
 """
-_PRUNE = f"delete from cutover.daemon where last_seen < clock_timestamp() - interval '{_FORGOTTEN}'"
+_PRUNE = f"""
+delete from cutover.daemon
+where last_seen not between clock_timestamp() - interval '{_FORGOTTEN}' and clock_timestamp() + interval '{_FORGOTTEN}'
+"""
 _ALL = """
 select d.id, d.host, d.pid, d.version, d.config_hash, d.settings::text as settings, d.faces::text as faces,
        d.started_at, d.last_seen,
-       greatest(0, extract(epoch from clock_timestamp() - d.last_seen))::float8 as silent_seconds
+       abs(extract(epoch from clock_timestamp() - d.last_seen))::float8 as silent_seconds
 from cutover.daemon d order by d.started_at, d.id
 """
 
@@ -42,7 +45,8 @@ class DaemonSelf:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSeen:
-    """One row. `silent_seconds`: since it last told, by the database's clock."""
+    """One row. `silent_seconds`: since it last told, by the database's clock; or until then, where that clock was set
+    back: no such row is of now either."""
 
     id: UUID
     host: str

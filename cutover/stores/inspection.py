@@ -1,11 +1,13 @@
 """A look at a tenant's database from the outside, for `cutover doctor`: catalogues, versions, clock, triggers."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cutover.domain.errors import CutoverError
 from cutover.domain.phase import Phase
+from cutover.stores import migrate
 from cutover.stores.database import Database
 from cutover.stores.sql import query
 
@@ -89,8 +91,10 @@ async def count_strays(database: Database, look: ServerLook, *, timeout: float =
 
 async def missing_rights(database: Database, *, own_storage: bool, kv: bool) -> tuple[str, ...]:
     """The statements that give the daemon's role what it lacks; empty: nothing. `own_storage`: the plugin's tables are
-    used, `kv`: K/V rows are copied."""
-    return tuple(row["remedy"] for row in await database.fetch(query("inspect_rights"), own_storage, kv))
+    used, `kv`: K/V rows are copied. Where one takes a lock that others would wait for, the first bounds its wait."""
+    lacking = tuple(row["remedy"] for row in await database.fetch(query("inspect_rights"), own_storage, kv))
+    locks = any(each.startswith("alter table") for each in lacking)
+    return ("set lock_timeout = '2s'", *lacking) if locks else lacking
 
 
 async def missing_plugin_rights(database: Database) -> list[Lacking]:
@@ -119,3 +123,31 @@ async def look_at_capture(database: Database) -> CaptureLook:
         row["kv_captured"],
         row["kv_lacks"],
     )
+
+
+_FUNCTION = re.compile(
+    r"create (?:or replace )?function cutover\.(\w+)\s*\(.*?\bas \$(\w*)\$(.*?)\$\2\$", re.IGNORECASE | re.DOTALL
+)
+
+
+async def changed_functions(database: Database) -> tuple[str, ...]:
+    """Functions of schema `cutover` whose text is none that a migration gives them: capture rests on it.
+
+    From A4 on they name a stand-in for `agent_memories` (migration 014), which is no change.
+    """
+    packaged: dict[str, set[str]] = {}
+    for migration in migrate.available():
+        for name, _, text in _FUNCTION.findall(migration.up):
+            packaged.setdefault(name.lower(), set()).add(text)
+    rows = await database.fetch(
+        "select p.proname, p.prosrc"
+        " from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'cutover' and p.prosrc <> ''"
+        " order by p.proname"
+    )
+    changed = [
+        row["proname"]
+        for row in rows
+        if not packaged.get(row["proname"], set())
+        & {row["prosrc"], row["prosrc"].replace("cutover.legacy_stand_in", "public.agent_memories")}
+    ]
+    return tuple(dict.fromkeys(changed))

@@ -2,10 +2,16 @@
 tenants, a look that breaks. Databases only, no daemon."""
 
 import asyncio
+import json
 import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from cutover.cli.doctor.finding import Finding
 from cutover.cli.doctor.run import examine
@@ -14,7 +20,7 @@ from cutover.embedded.stack import plugin_database_url
 from cutover.stores import migrate
 from cutover.stores.database import Database
 from tests.conftest import MakeDatabase
-from tests.integration.test_doctor import NOWHERE, looked
+from tests.integration.test_doctor import NOWHERE, command, looked, tenant
 
 ABOUT_THE_PLUGIN = ("pgvector", "plugin tables", "strays in public", "search path", "plugin rights")
 
@@ -105,3 +111,131 @@ async def test_of_several_tenants_every_command_names_its_own_and_psql_its_datab
     found = [one for one in await examine(environ, None) if one.check == "database" and one.tenant == "a"]
     assert "psql postgres://nobody@127.0.0.1:9/a -c" in found[0].remedy
     assert "$DATABASE_URL" not in " ".join(remedies.values())
+
+
+# -- a look that breaks, a schema that was taken apart ----------------------------------------------------------------
+
+
+async def test_what_was_done_to_schema_cutover_is_found_and_each_remedy_mends_it(database: str) -> None:
+    """A function that was emptied, daemons' rows that cannot be read, a table that was dropped: one finding each."""
+    async with tenant(database) as (connection, environ):
+        whole = await connection.fetchval("select pg_get_functiondef('cutover.capture_row'::regproc)")
+        assert (await looked(environ))["functions"].status == "pass"
+        await connection.execute(
+            "create or replace function cutover.capture_row() returns trigger language plpgsql as"
+            " $$ begin return null; end $$"
+        )
+        found = (await looked(environ))["functions"]
+        assert (found.status, found.found) == ("fail", "not as the migrations made them: cutover.capture_row()")
+        await connection.execute(whole)
+        assert (await looked(environ))["functions"].status == "pass"
+
+        await connection.execute(
+            "insert into cutover.daemon (id, host, pid, version, config_hash, settings, faces)"
+            " values (gen_random_uuid(), 'h', 1, '0', '0123456789ab', '[1]', '3')"
+        )
+        seen = await looked(environ)
+        assert (seen["daemons"].status, seen["daemons"].found) == ("fail", "the look broke off: AttributeError")
+        assert seen["functions"].status == "pass", "the others are there all the same"
+
+        await connection.execute("drop table cutover.daemon")
+        found = (await looked(environ))["daemons"]
+        assert (found.status, found.remedy.rpartition("then: ")[2]) == ("fail", "cutover migrate up")
+        await connection.execute(found.remedy.split('"')[3])
+        await captured(database)
+        assert (await looked(environ))["daemons"].found == "none has been heard of"
+
+
+async def test_a_look_that_breaks_is_one_finding_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise PermissionError("hunter2")
+
+    monkeypatch.setattr("cutover.stores.plugin.PluginClient.__init__", broken)
+    environ = {"DATABASE_URL": "postgres://x@127.0.0.1:9/x", "MEMORY_PLUGIN_URL": NOWHERE, "CUTOVER_OPS_URL": NOWHERE}
+    seen = await looked(environ)
+    assert (seen["plugin"].status, seen["plugin"].found) == ("fail", "the look broke off: PermissionError")
+    assert {"database", "daemon", "settings"} <= set(seen)
+    assert "hunter2" not in str(seen)
+
+
+async def test_rights_in_a_schema_that_somebody_else_made_are_found_and_the_printed_statements_mend_them(
+    database: str,
+) -> None:
+    role = "doctor_stranger"
+    async with tenant(database) as (connection, environ):
+        await connection.execute(
+            f"create role {role} login; revoke execute on all functions in schema cutover from public"
+        )
+        try:
+            as_role = {**environ, "DATABASE_URL": re.sub(r"//\w+@", f"//{role}@", database)}
+            seen = await looked(as_role)
+            assert seen["schema cutover"].remedy == "see the check rights"
+            statements = seen["rights"].remedy.split("; ")
+            assert statements[0] == "set lock_timeout = '2s'", "nobody waits behind ALTER TABLE"
+            for what in ("usage on schema cutover", "execute on all functions in schema cutover"):
+                assert f"grant {what} to {role}" in statements
+            for statement in statements:
+                await connection.execute(statement)
+            seen = await looked(as_role)
+            assert (seen["rights"].status, seen["schema cutover"].status) == ("pass", "pass"), seen
+        finally:
+            await connection.execute(
+                f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}"
+            )
+
+
+async def test_a_secret_that_can_be_replaced_or_read_by_a_strange_group_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-many-characters")
+    token.chmod(0o640)
+    environ = {"CUTOVER_ADMIN_TOKEN": f"file:{token}", "CUTOVER_OPS_URL": NOWHERE}
+    assert (await looked(environ))["secret files"].status == "pass", "a group of ours may read it"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getegid", lambda: 54321)
+        patched.setattr(os, "getgroups", list)
+        found = (await looked(environ))["secret files"]
+    assert (found.status, found.found.endswith("can be read by its group")) == ("fail", True)
+    token.chmod(0o600)
+    await asyncio.to_thread(tmp_path.chmod, 0o777)
+    found = (await looked(environ))["secret files"]
+    assert (found.status, found.remedy) == ("fail", f"chmod o-w {tmp_path}")
+    await asyncio.to_thread(tmp_path.chmod, 0o1777)
+    assert (await looked(environ))["secret files"].status == "pass", "as /tmp is"
+
+
+# -- nothing answers --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_with_everything_hanging_it_is_over_in_time_and_shows_no_secret(tmp_path: Path) -> None:
+    """A database, a plugin and a daemon that take the connection and never answer, of many tenants at once."""
+    _, start = command(tmp_path, "--version")
+    with silent_port() as port:
+        lines = []
+        for number in range(20):
+            lines += [f'[[tenant]]\nname = "t{number}"\ndatabase_url = "env:DB{number}"']
+            lines += [f'plugin_url = "http://127.0.0.1:{port}"']
+        (tmp_path / "tenants.toml").write_text("\n".join(lines))
+        urls = {f"DB{n}": f"postgres://u:hunter2@127.0.0.1:{port}/x{n}?password=hunter4" for n in range(20)}
+        (tmp_path / "token").write_text("hunter5-of-many-characters")
+        (tmp_path / "token").chmod(0o644)
+        done, seconds = command(
+            tmp_path, "doctor", "-o", "json", CUTOVER_TENANTS_FILE=str(tmp_path / "tenants.toml"),
+            CUTOVER_OPS_URL=f"http://127.0.0.1:{port}", CUTOVER_ADMIN_TOKEN=f"file:{tmp_path / 'token'}", **urls,
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert seconds - start < 15.0
+    assert "hunter" not in done.stdout + done.stderr
+    told = [(one["tenant"], one["check"], one["status"]) for one in json.loads(done.stdout)]
+    for number in range(20):
+        assert {(f"t{number}", check, "fail") for check in ("database", "plugin", "plugin tables")} <= set(told)
+    assert ("*", "daemon", "warn") in told
+    assert ("*", "secret files", "fail") in told

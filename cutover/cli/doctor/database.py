@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cutover.cli.doctor import machine, record, storage
-from cutover.cli.doctor.finding import Finding, finding
+from cutover.cli.doctor.finding import Finding, broken, finding
 from cutover.domain.errors import CutoverError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Expected:
     config_hash: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     sweep_interval: float = 60.0
+    digest_interval: float = 600.0
     now: Callable[[], float] = time.time
 
 
@@ -103,6 +104,8 @@ async def _part(tenant: str, check: str, ask: Callable[[], Awaitable[list[Findin
         return [Finding(tenant, check, "fail", words, remedy)]
     except CutoverError as error:
         return [Finding(tenant, check, "fail", error.message, error.next_step or "see the server's log")]
+    except Exception as error:  # noqa: BLE001 - what one look did not expect must not hide what the others found
+        return [broken(tenant, check, error)]
 
 
 def _server(tenant: str, look: "ServerLook") -> list[Finding]:
@@ -147,10 +150,10 @@ def _disk(tenant: str, look: "ServerLook") -> Finding:
     if look.data_directory is None:
         words = "the server does not tell this role where its data is: to know it, grant pg_read_all_settings"
         return Finding(tenant, check, "skip", f"{words} to {look.role}")
-    if not Path(look.data_directory).parent.exists():
-        words = f"{look.data_directory} is not on this machine (a container?): df -h there"
-        return Finding(tenant, check, "skip", words)
     try:
+        if not Path(look.data_directory).parent.exists():
+            words = f"{look.data_directory} is not on this machine (a container?): df -h there"
+            return Finding(tenant, check, "skip", words)
         there = Path(look.data_directory).is_dir()
     except OSError:
         there = False
@@ -182,6 +185,8 @@ async def _rights(tenant: str, database: "Database", expected: Expected) -> list
     here = expected.own_storage and not expected.plugin_elsewhere
     lacking = await missing_rights(database, own_storage=here, kv=expected.kv)
     words = (
-        f"{len(lacking)} are missing, of those that the way to A4 takes" if lacking else "all that the way to A4 takes"
+        f"{sum(not each.startswith('set ') for each in lacking)} are missing, of those that the way to A4 takes"
+        if lacking
+        else "all that the way to A4 takes"
     )
     return [finding(tenant, "rights", not lacking, words, "; ".join(lacking))]

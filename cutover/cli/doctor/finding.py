@@ -25,6 +25,12 @@ def finding(tenant: str, check: str, well: bool, found: str, remedy: str, *, oth
     return Finding(tenant, check, "pass" if well else otherwise, found, "" if well else remedy)
 
 
+def broken(tenant: str, check: str, error: Exception) -> Finding:
+    """A look that ended with something it did not expect. Its words may hold anything, so only its class is told."""
+    words = f"the look broke off: {type(error).__name__}"
+    return Finding(tenant, check, "fail", words, "look at that by hand, and report it with: cutover doctor -o json")
+
+
 def by_severity(found: Iterable[Finding]) -> list[Finding]:
     """The worst first; among equals, in the order in which they were looked at."""
     return sorted(found, key=lambda one: list(SIGNS).index(one.status))

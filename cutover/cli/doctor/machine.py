@@ -49,12 +49,33 @@ def _exposed(path: Path, what: str) -> Finding | None:
     except OSError as error:
         words = f"{path} ({what}) cannot be looked at: {error.strerror}"
         return Finding(EVERYBODY, "secret files", "fail", words, f"ls -l {quote(str(path))}")
-    if not mode & (_OTHERS | stat.S_IWGRP):
-        return None
-    may = "read and written" if mode & stat.S_IWOTH else "read" if mode & stat.S_IROTH else "written"
+    if not mode & (_OTHERS | stat.S_IWGRP) and not (mode & stat.S_IRGRP and not _is_my_group(path)):
+        return _replaceable(path, what)
+    if mode & stat.S_IWOTH:
+        may = "read and written"
+    else:
+        may = "written" if mode & stat.S_IWGRP and not mode & stat.S_IROTH else "read"
     who = "everybody on this machine" if mode & _OTHERS else "its group"
     words = f"{path} (mode {mode:04o}; {what}) can be {may} by {who}"
     return Finding(EVERYBODY, "secret files", "fail", words, f"chmod 600 {quote(str(path))}")
+
+
+def _is_my_group(path: Path) -> bool:
+    """Whether its group is one of ours: the daemon may read a file through its group, strangers may not."""
+    return path.stat().st_gid in {os.getegid(), *os.getgroups()}
+
+
+def _replaceable(path: Path, what: str) -> Finding | None:
+    """Where everybody may write a directory above it, everybody may put another file in its place."""
+    for directory in path.absolute().parents:
+        try:
+            mode = directory.stat().st_mode
+        except OSError:
+            continue
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            words = f"{path} ({what}) can be replaced: everybody may write {directory} (mode {stat.S_IMODE(mode):04o})"
+            return Finding(EVERYBODY, "secret files", "fail", words, f"chmod o-w {quote(str(directory))}")
+    return None
 
 
 async def archives(directory: Path | None, statvfs: Statvfs = os.statvfs) -> AsyncIterator[Finding]:

@@ -22,6 +22,8 @@ _PSQL = "{} -c \"set lock_timeout = '2s'; {}\""
 """Both functions take a short exclusive lock, for which nobody should have to wait."""
 _OVERDUE = 3
 """Intervals without a sweep."""
+_LATELY = 25.0
+"""Seconds: two heartbeats and a half. Who has been silent for longer may be dead, and is compared with nobody."""
 _SHOWN = 4
 _UNSET = "not set"
 Part = Callable[[], Awaitable[list[Finding]]]
@@ -35,6 +37,8 @@ def parts(tenant: str, database: "Database", expected: "Expected", *, gone: bool
         "record": lambda: _record(tenant, database),
         "daemons": lambda: _daemons(tenant, database, expected),
         "sweeps": lambda: _sweeps(tenant, database, expected),
+        "contents compared": lambda: _contents(tenant, database, expected),
+        "functions": lambda: _functions(tenant, database),
     }
 
 
@@ -142,21 +146,68 @@ async def _sweeps(tenant: str, database: "Database", expected: "Expected") -> li
     return [finding(tenant, "sweeps", not late, words, "cutover sweep run --kind count", otherwise="warn")]
 
 
+async def _contents(tenant: str, database: "Database", expected: "Expected") -> list[Finding]:
+    """That counts agree says nothing about contents: digest sweeps compare these, and planted faults prove them."""
+    from cutover.stores.inspection import look_at_capture
+    from cutover.stores.recorded_sweeps import recorded_sweeps
+
+    check = "contents compared"
+    remedy = "cutover sweep run --kind digest --full"
+    if (await look_at_capture(database)).phase in (Phase.A0, Phase.A4):
+        return []
+    recorded = await recorded_sweeps(database)
+    last, canary = recorded.by_kind.get("digest"), recorded.canary
+    if canary is not None and not canary.trusted:
+        planted, caught = sum(canary.planted.values()), sum(canary.caught.values())
+        words = f"the newest digest sweep caught {caught} of {planted} planted faults: its word counts for nothing"
+        return [Finding(tenant, check, "fail", words, remedy)]
+    if last is None:
+        return [Finding(tenant, check, "warn", "no digest sweep has come to a result yet", remedy)]
+    now = await database.fetchval("select extract(epoch from clock_timestamp())::float8")
+    age = max(0.0, now - last.ended_unix)
+    late = age > max(_OVERDUE * expected.digest_interval, 30.0)
+    words = f"the last digest sweep with a result ended {spoken(age)} ago"
+    words += f"; one is due every {spoken(expected.digest_interval)}" if late else ""
+    if canary is None:
+        words += "; none has had faults planted, so nothing proves that it would find one"
+    return [finding(tenant, check, not late and canary is not None, words, remedy, otherwise="warn")]
+
+
+async def _functions(tenant: str, database: "Database") -> list[Finding]:
+    """A trigger that is in place and calls a function which somebody emptied captures nothing."""
+    from cutover.stores.inspection import changed_functions
+
+    changed = await changed_functions(database)
+    named = ", ".join(f"cutover.{each}()" for each in changed[:_SHOWN])
+    more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    words = f"not as the migrations made them: {named}{more}" if changed else "as the migrations made them"
+    remedy = (
+        "ask who did that; put the text of the package's cutover/migrations back with create or replace function; "
+        "then: cutover sweep run --kind digest --full"
+    )
+    return [finding(tenant, "functions", not changed, words, remedy)]
+
+
 async def _daemons(tenant: str, database: "Database", expected: "Expected") -> list[Finding]:
     """Who serves this tenant, whether they agree with each other, and with the settings of this command."""
     from cutover.stores.daemons import DaemonStore
 
+    if await database.fetchval("select to_regclass('cutover.daemon')") is None:
+        # It is on record as applied, so `migrate up` alone would pass it over.
+        statement = "delete from cutover.migration where name = 'daemons'"
+        remedy = f'{expected.psql} -c "{statement}"; then: cutover migrate up'
+        return [Finding(tenant, "daemons", "fail", "table cutover.daemon was dropped: no daemon can be seen", remedy)]
     everyone = await DaemonStore(database).all()
-    serving = [each for each in everyone if each.serving]
-    silent = [each for each in everyone if not each.serving]
+    serving = [each for each in everyone if each.silent_seconds < _LATELY]
+    silent = [each for each in everyone if each not in serving]
     names = ", ".join(f"{each.name} ({each.version}, settings {each.config_hash})" for each in serving)
     found = [
         finding(tenant, "daemons", bool(serving), names or "none has been heard of", "cutover serve", otherwise="warn")
     ]
     if silent:
-        words = ", ".join(f"{each.name} for {spoken(each.silent_seconds)}" for each in silent)
+        words = ", ".join(f"{each.name}, last heard of {spoken(each.silent_seconds)} ago" for each in silent)
         remedy = "see its log; a row without a daemon goes by itself after an hour"
-        found.append(Finding(tenant, "silent daemons", "warn", f"not heard of: {words}", remedy))
+        found.append(Finding(tenant, "silent daemons", "warn", words, remedy))
     if serving:
         found += [_agreement(tenant, serving), _ours(tenant, serving, expected), _versions(tenant, serving)]
     return found

@@ -7,7 +7,7 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cutover.cli.doctor.finding import EVERYBODY, Finding, finding
+from cutover.cli.doctor.finding import EVERYBODY, Finding, broken, finding
 from cutover.domain.commands import for_tenant
 from cutover.domain.errors import CutoverError
 
@@ -82,6 +82,7 @@ def _of_tenant(settings: "Settings", tenant: "TenantSettings", now: Callable[[],
         config_hash=settings.config_hash(name)[:12],
         settings=settings.compared(name),
         sweep_interval=settings.sweep_interval,
+        digest_interval=settings.digest_interval,
         now=now,
     )
     hung = "is the server overloaded, or something in the way? look at its log and at pg_stat_activity"
@@ -136,4 +137,6 @@ async def _looked(subject: _Subject) -> list[Finding]:
     except CutoverError as error:
         step = error.next_step or subject.remedy
         found.append(Finding(subject.tenant, subject.check, "fail", error.message, step))
+    except Exception as error:  # noqa: BLE001 - as in `database`
+        found.append(broken(subject.tenant, subject.check, error))
     return found

@@ -122,7 +122,9 @@ async def strays(tenant: str, database: "Database", look: "ServerLook") -> list[
     rows = await count_strays(database, look, timeout=SECONDS - 1)
     shown = "an unknown number of rows" if rows is None else f"{rows} rows"
     tables = [f"public.memory_{each}" for each in look.stray_tables]
-    away = "; ".join(f"alter table {each} rename to {each.removeprefix('public.')}_stray" for each in tables)
+    away = "set lock_timeout = '2s'; " + "; ".join(
+        f"alter table {each} rename to {each.removeprefix('public.')}_stray" for each in tables
+    )
     return [
         finding(
             tenant,

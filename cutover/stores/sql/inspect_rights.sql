@@ -1,6 +1,6 @@
 -- What the daemon's role lacks, from A0 to A4, each as the statement that gives it. Reads catalogues only.
 -- Capture and freeze switch triggers on (ALTER TABLE), and A4 renames the table: both take its owner, or a member of
--- that role. The rename takes CREATE on the table's schema, rehearsals and restores on trial CREATE on the database.
+-- that role. Schema cutover may have been made by somebody else. The rename takes CREATE on the table's schema, rehearsals and restores on trial CREATE on the database.
 -- $1: whether the plugin's tables are to be used, $2: whether K/V rows are copied.
 WITH owned AS (
     SELECT c.relname, c.relowner, r.rolsuper
@@ -51,6 +51,29 @@ lacking AS (
           has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
           AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
       )
+    UNION ALL
+    SELECT 7, format('grant usage on schema cutover to %I', current_user)
+    FROM pg_namespace AS n
+    WHERE n.nspname = 'cutover' AND NOT has_schema_privilege(n.oid, 'USAGE')
+    UNION ALL
+    SELECT DISTINCT 8, format('grant select, insert, update, delete on all tables in schema cutover to %I', current_user)
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'cutover' AND c.relkind IN ('r', 'p', 'v')
+      AND NOT (
+          has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+          AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+      )
+    UNION ALL
+    SELECT DISTINCT 9, format('grant usage on all sequences in schema cutover to %I', current_user)
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'cutover' AND CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE') ELSE false END
+    UNION ALL
+    SELECT DISTINCT 10, format('grant execute on all functions in schema cutover to %I', current_user)
+    FROM pg_proc AS p
+    JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'cutover' AND p.prokind = 'f' AND NOT has_function_privilege(p.oid, 'EXECUTE')
 )
 
 SELECT remedy FROM lacking ORDER BY place, remedy;
