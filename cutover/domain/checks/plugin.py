@@ -71,7 +71,7 @@ def pgvector(e: Evidence) -> Check:
     if vector.schema is not None and not vector.resolves:
         step = _URL
     elif vector.available:
-        step = 'psql "$MEMORY_PLUGIN_DATABASE_URL" -c "create extension vector", then: cutover doctor'
+        step = "in the plugin's database: create extension vector; then: cutover doctor"
     else:
         step = "install the package of pgvector for this server's version, then: cutover doctor"
     return Check.of(
