@@ -281,6 +281,7 @@ class LogObserver:
                 events.SweepsScheduled: lambda event: told(event, "sweeps.scheduled", every=dict(event.every)),
                 events.SweepsRecorded: lambda event: told(event, "sweeps.recorded", kinds=sorted(event.by_kind)),
                 events.DatabaseAnswered: lambda event: told(event, "database.answered"),
+                events.BackfillRests: lambda event: told(event, "backfill.rests", remaining=event.remaining),
                 events.DaemonsCounted: lambda event: told(event, "daemons.counted", daemons=event.daemons),
                 events.CertificatesLooked: self._certificates,
             }

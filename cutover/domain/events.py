@@ -330,6 +330,13 @@ class BackfillAdvanced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillRests(Event):
+    """This daemon carries out no backfill. `remaining`: rows that the newest run on record has still to take up."""
+
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvSwitched(Event):
     """A daemon applied its switch `CUTOVER_KV`: `did` installed|removed|kept."""
 

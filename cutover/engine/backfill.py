@@ -4,13 +4,14 @@ What a run does is in `backfill_run`, how rows travel in `backfill_delivery`, wh
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 from cutover.domain.backfill import BackfillRequest, RowSource, Via
 from cutover.domain.errors import CutoverError, IllegalStep, InvalidRequest, NotFound, OperatorError
-from cutover.domain.events import Observer, TaskFailed
+from cutover.domain.events import BackfillRests, Observer, TaskFailed
 from cutover.domain.phase import Phase
 from cutover.engine.backfill_delivery import (
     BackfillDelivery,
@@ -245,6 +246,7 @@ class Backfill:
         """Carry out what is asked, for ever, and what a daemon that died left: this one's, or another's."""
         while True:
             await self._look()
+            await self._rest()
             try:
                 # Not wait_for: that swallows a cancellation which comes together with a request.
                 async with asyncio.timeout(
@@ -306,6 +308,14 @@ class Backfill:
                 self._looked.set()
         except CutoverError as error:
             self._observer(TaskFailed(self._tenant, "backfill", type(error).__name__, error.message))
+
+    async def _rest(self) -> None:
+        """Without a run of its own, what this daemon tells of one comes from the record: else what it was last told
+        by a run that another daemon ended, or that was aborted in its pause, would stand for ever."""
+        if self.progress is not None and self.progress.under_way:
+            return
+        with contextlib.suppress(CutoverError):  # who looks for runs, a line above, tells of a database that is away
+            self._observer(BackfillRests(self._tenant, await self._store.left()))
 
     async def _reopen(self) -> None:
         state = await self._phase.reload()

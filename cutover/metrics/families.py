@@ -222,7 +222,11 @@ class Metrics:
         self.backfill_rows = self._counter(
             "cutover_backfill_rows", "Rows the backfill has taken up.", "tenant", "outcome"
         )
-        self.backfill_remaining = self._gauge("cutover_backfill_remaining_rows", "Rows still to take up.", "tenant")
+        self.backfill_remaining = self._gauge(
+            "cutover_backfill_remaining_rows",
+            "Rows still to take up by the run under way, or the newest on record; 0 when it ended.",
+            "tenant",
+        )
         self.backfill_rate = self._gauge(
             "cutover_backfill_rate_rows_per_second", "The backfill's pace; 0 while it rests.", "tenant"
         )

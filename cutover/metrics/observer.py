@@ -92,6 +92,7 @@ class MetricsObserver:
             events.GateJudged: self._gate,
             events.ThresholdsTold: self._thresholds,
             events.BackfillAdvanced: self._backfill,
+            events.BackfillRests: self._backfill_rests,
             events.KvSwitched: lambda event: self._child(metrics.kv_switch, event.tenant).set(event.on),
             events.SoakTold: self._soak,
             events.SoakReset: lambda event: self._child(metrics.soak_resets, event.tenant).inc(),
@@ -329,6 +330,13 @@ class MetricsObserver:
         self._one_of(m.backfill_throttled, event.tenant, (*THROTTLES, OTHER), reason)
         if event.checkpoint:
             self._child(m.task_checkpoint, event.tenant, "backfill").set(self._clock())
+
+    def _backfill_rests(self, event: events.BackfillRests) -> None:
+        m = self._metrics
+        self._child(m.backfill_remaining, event.tenant).set(event.remaining)
+        self._child(m.backfill_rate, event.tenant).set(0.0)
+        self._child(m.backfill_eta, event.tenant).set(0.0)
+        self._one_of(m.backfill_throttled, event.tenant, (*THROTTLES, OTHER), "")
 
     def _soak(self, event: events.SoakTold) -> None:
         self._child(self._metrics.soak_green, event.tenant).set(event.green_seconds)

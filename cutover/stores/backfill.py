@@ -74,6 +74,10 @@ class BackfillStore:
         """All cursors, of whatever generation."""
         return [cursor_of(row) for row in await self._database.fetch("select * from cutover.backfill_cursor")]
 
+    async def left(self) -> int:
+        """Rows that the newest run has still to take up, whichever daemon carries it out, or nobody any more."""
+        return int(await self._database.fetchval(query("backfill_left")) or 0)
+
     async def mark_chunk(self, epoch: int, scope: str, workspace_id: UUID | None, limit: int) -> MarkedChunk:
         """Mark the next `limit` rows. Raises `StaleEpoch`, `LockTimeout`."""
         row = await self._database.fetchrow(

@@ -172,3 +172,27 @@ async def test_marks_left_by_a_way_back_to_a0_wait_for_nobody_until_a1(database:
         await rests(s, write=1)
         await s.step(Phase.A1)
         await ages(s, 0, HOURS, write=1)
+
+
+async def test_what_is_left_of_a_backfill_is_told_from_the_record_by_who_carries_none_out(database: str) -> None:
+    async with scene(database, phase=Phase.A1, rows=ROWS) as s:
+        await s.step(Phase.A2)
+        started = s.tenant.operations.start_backfill(apply=True, actor="ada", rate=1.0)
+        assert (await started)["state"] == "running"
+        await s.daemon()
+
+        def left(daemon: int) -> float:
+            return value(served(s, daemon), "backfill_remaining_rows") or 0
+
+        await eventually(lambda: 0 < left(1) < len(ROWS), timeout=40)  # the other daemon's run, by its cursor
+        first = s.daemons[0].tenant.operations
+        await first.pause_backfill(paused=True, actor="ada")
+        await eventually(lambda: value(served(s, 0), "backfill_throttled", reason="operator") == 1, timeout=40)
+        await first.abort_backfill(actor="ada")
+        for daemon in (0, 1):
+            await eventually(lambda daemon=daemon: left(daemon) == 0, timeout=40)  # type: ignore[misc]
+        assert value(served(s, 0), "backfill_throttled", reason="operator") == 0
+        assert value(served(s, 0), "backfill_rate_rows_per_second") == 0
+        # A run that failed keeps its rows: nobody works on them, and somebody should.
+        await s.database.execute("UPDATE cutover.task_run SET state = 'failed' WHERE kind = 'backfill'")
+        await eventually(lambda: left(1) > 0, timeout=40)

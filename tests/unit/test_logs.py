@@ -196,6 +196,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
         "backfill.advanced",
         "gate.judged",
         "gate.thresholds_loosened",
+        "backfill.rests",
         "kv.capture",
         "soak.told",
         "drop.held",
@@ -206,7 +207,7 @@ def test_every_event_has_one_name_and_hot_ones_only_at_debug() -> None:
     hot = {"request.finished", "store.called", "store.written", "write.delivered", "marks.counted", "shadow.compared"}
     hot |= {"gate.judged", "divergences.counted", "soak.told", "drop.held"}
     hot |= {"requests.held", "certificates.looked_at", "sweeps.scheduled", "daemons.counted", "sweeps.recorded"}
-    hot |= {"database.answered"}
+    hot |= {"database.answered", "backfill.rests"}
     assert {line["event"] for line in lines(loud)} - {line["event"] for line in lines(quiet)} == hot
 
 
@@ -251,6 +252,7 @@ def sample_events() -> Iterator[events.Event]:
     yield events.BackfillAdvanced(t, 500, 20, 3, 0, 1, 4500, 1000.0, 4.5, "", True)
     yield events.GateJudged(t, Phase.A0, {"database": True, "schema": False})
     yield events.ThresholdsTold(t, dict.fromkeys(THRESHOLDS, True))
+    yield events.BackfillRests(t, 4500)
     yield events.KvSwitched(t, on=True, did="installed")
     yield events.SoakTold(t, 60.0, 3600.0)
     yield events.DropLooked(t, 60.0, blocked=False)

@@ -110,6 +110,7 @@ def every_event() -> list[events.Event]:
         events.DivergencesCounted(t, {"content": 7}, 12.0),
         events.FindingsSettled(t, "repair", 7, "alice"),
         events.SweepCanary(t, "digest", {"missing": 2, "extra": 2}, {"missing": 1, "extra": 2}, False),
+        events.BackfillRests(t, 99),
         events.BackfillAdvanced(t, 500, 300, 40, 20, 1, 4500, 1000.0, 4.5, "queue", True),
         events.GateJudged(t, Phase.A0, {"database": True, "schema": False}),
         events.ThresholdsTold(t, {name: name == "soak" for name in THRESHOLDS}),

@@ -111,6 +111,7 @@ def whatever_can_happen(tenant: str) -> Iterator[events.Event]:
         yield from (events.WritesHeld(tenant, phase, phase, 0.1, made=made) for made in (True, False))
     yield events.CertificatesLooked(tenant, {Phase(target): (1.0, 1) for target in CERTIFIED})
     for reason in (*THROTTLES, "unheard of"):
+        yield events.BackfillRests(tenant, 1)
         yield events.BackfillAdvanced(tenant, 1, 1, 1, 1, 1, 1, 1.0, 1.0, reason, True)
     yield from (events.ShadowReadCompared(tenant, outcome, 1.0) for outcome in SHADOW_OUTCOMES)
     yield events.RecallCompared(tenant, 1.0, 1.0, 1, dict.fromkeys(VISIBILITY, 1))
