@@ -104,7 +104,10 @@ async def test_a_daemon_that_is_cut_off_refuses_and_the_other_goes_on(
             rows = {r["content"] for r in await connection.fetch("SELECT content FROM agent_memories")}
         finally:
             await connection.close()
-        assert rows == {"before", "meanwhile", "after"}, "what was refused has left something"
+        # Of what was under way when the line went silent the caller was told that it may yet happen, and it may.
+        undecided = {f"cut off {number}" for number, body in enumerate(words) if "may yet be applied" in body}
+        assert len(undecided) < len(words)
+        assert rows - undecided == {"before", "meanwhile", "after"}, "what was refused has left something"
         cut_off.child.kill()
 
 

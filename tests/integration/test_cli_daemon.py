@@ -189,7 +189,7 @@ def test_status_in_every_form(command: Command, running: Served) -> None:
     row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
     assert (row["plugin"], row["traffic"]) == ("up", "served")
     unknown = command("status", "--tenant", "nobody")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2  # a wrong call
     assert "no such tenant" in unknown.stderr
 
 
