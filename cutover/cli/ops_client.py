@@ -152,7 +152,7 @@ def _refusal(response: httpx.Response) -> CommandFailed:
     if response.status_code == 401:
         step = "set CUTOVER_ADMIN_TOKEN to a token of this daemon (the daemon must have one set, too)"
     if response.status_code == 404:
-        step = step or "cutover status (which tenants are there, and does this daemon have this verb?)"
+        step = step or "cutover status without --tenant (which tenants are there, and does this daemon have this verb?)"
     if why == _NO_DEFAULT:
         step = "name one with --tenant; `cutover status` shows which there are"
     if why in (_NO_DEFAULT, _NO_SUCH_TENANT):
