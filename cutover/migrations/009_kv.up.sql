@@ -211,7 +211,8 @@ begin
         v_id := cutover.uuid5(p_workspace, p_key);
         if v_there then
             insert into cutover.kv (memory_id, workspace_id, key) values (v_id, p_workspace, p_key)
-            on conflict (memory_id) do nothing;
+            -- No index is named: whoever inserts the same row at this moment may be met in either of the two first.
+            on conflict do nothing;
         end if;
     end if;
     if v_there then
